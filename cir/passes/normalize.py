@@ -1,0 +1,301 @@
+"""Local canonical forms: one spelling for things that need no pattern.
+
+Reductions keep their axes, scalar constants have rank 0, the constant operand of a commutative op stands
+last, what changes nothing is gone, unit-depth 3-D pooling is 2-D pooling, a pool over everything is a mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from cir import dim, spec
+from cir.graph import Const, Graph, Node
+from cir.passes.sweep import Sweep, map_regions
+
+_REDUCTIONS = frozenset("sum mean prod amax amin any all argmax argmin logsumexp".split())
+Result = Sequence[str] | None
+
+
+def normalize(graph: Graph) -> Graph:
+    """One sweep of all local canonical forms."""
+    return Sweep(graph).run(_visit)
+
+
+def _visit(s: Sweep, node: Node) -> Result:
+    if node.regions:
+        changed = map_regions(node, normalize)
+        if changed is node:
+            return None
+        s.b.nodes.append(changed)
+        return list(node.outputs)
+    rule = _RULES.get(node.op)
+    if rule is not None:
+        out = rule(s, node)
+        if out is not None:
+            return out
+    if len(node.inputs) >= 2 and spec.get(node.op).is_elementwise:
+        return _operands(s, node)
+    return None
+
+
+def _alias(node: Node) -> Result:
+    assert node.inputs[0] is not None
+    return [node.inputs[0]]
+
+
+def _same_type(s: Sweep, node: Node) -> Result:
+    x = node.inputs[0]
+    assert x is not None
+    return [x] if s.b.types[x] == s.b.types[node.name] else None
+
+
+def _operands(s: Sweep, node: Node) -> Result:
+    """Const last; scalar constants rank 0; no expand that broadcasting does anyway."""
+    b = s.b
+    inputs = list(node.inputs)
+    out = b.types[node.name].shape
+    for i, name in enumerate(inputs):
+        if name is None:
+            continue
+        c = b.consts.get(name)
+        if c is not None:
+            if c.type.rank and c.is_scalar and _rank_without(s, inputs, i) == len(out):
+                inputs[i] = b.const(Const.of(c.numpy().reshape(()), c.type.dtype))
+            elif c.type.rank and c.type.shape[0] == 1 and _rank_without(s, inputs, i) == len(out):
+                # Leading axes of size 1 are what broadcasting adds.
+                shape = c.type.shape
+                while shape and shape[0] == 1:
+                    shape = shape[1:]
+                arr = c.numpy().reshape([int(d) for d in shape])
+                inputs[i] = b.const(Const.of(arr, c.type.dtype), name=f"{name}.s")
+            continue
+        producer = s.producer(name)
+        if producer is not None and producer.op == "expand":
+            source = producer.inputs[0]
+            assert source is not None
+            trial = [source if k == i else v for k, v in enumerate(inputs)]
+            if _broadcast(s, trial) == out:
+                inputs[i] = source
+    if spec.get(node.op).commutative and inputs[0] in b.consts and inputs[1] not in b.consts:
+        inputs.reverse()
+    if tuple(inputs) == node.inputs:
+        return None
+    b.nodes.append(node.with_(inputs=tuple(inputs)))
+    return list(node.outputs)
+
+
+def _rank_without(s: Sweep, inputs: Sequence[str | None], skip: int) -> int:
+    ranks = [s.b.types[n].rank for i, n in enumerate(inputs) if i != skip and n is not None]
+    return max(ranks, default=0)
+
+
+def _broadcast(s: Sweep, names: Sequence[str | None]) -> tuple[dim.Dim, ...] | None:
+    shapes = [s.b.types[n].shape for n in names if n is not None]
+    rank = max(map(len, shapes))
+    out: list[dim.Dim] = []
+    for axis in range(-rank, 0):
+        sizes = {sh[axis] for sh in shapes if len(sh) >= -axis} - {1}
+        if len(sizes) > 1:
+            return None
+        out.append(sizes.pop() if sizes else 1)
+    return tuple(out)
+
+
+def _keepdims(s: Sweep, node: Node) -> Result:
+    if node.attrs["keepdims"]:
+        axes = node.attrs["axis"]
+        if isinstance(axes, tuple) and not axes:
+            return _alias(node) if node.op != "argmax" else None
+        return None
+    inner = s.emit(node, node.op, node.inputs, {**node.attrs, "keepdims": True})
+    shape = s.b.types[node.name].shape
+    return [s.emit(node, "reshape", [inner], {"shape": shape}, final=True)]
+
+
+def _expand(s: Sweep, node: Node) -> Result:
+    return _same_type(s, node)
+
+
+def _tile(s: Sweep, node: Node) -> Result:
+    x = node.inputs[0]
+    assert x is not None
+    shape, repeats = s.b.types[x].shape, node.attrs["repeats"]
+    assert isinstance(repeats, tuple)
+    if all(r == 1 for r in repeats):
+        return _alias(node)
+    if len(repeats) == len(shape) and all(r == 1 or d == 1 for r, d in zip(repeats, shape)):
+        attrs = {"shape": s.b.types[node.name].shape}
+        return [s.emit(node, "expand", [x], attrs, final=True)]
+    return None
+
+
+def _pad(s: Sweep, node: Node) -> Result:
+    return _alias(node) if not any(node.attrs["pads"]) else None  # type: ignore[arg-type]
+
+
+def _slice(s: Sweep, node: Node) -> Result:
+    if all(st == 1 for st in node.attrs["steps"]):  # type: ignore[union-attr]
+        return _same_type(s, node)
+    return None
+
+
+def _single(s: Sweep, node: Node) -> Result:
+    return _alias(node) if len(node.inputs) == 1 else None
+
+
+def _gather(s: Sweep, node: Node) -> Result:
+    """gather by one constant scalar index is a slice."""
+    x, index = node.inputs
+    assert x is not None and index is not None
+    c = s.b.consts.get(index)
+    t = s.b.types[x]
+    axis = int(node.attrs["axis"])  # type: ignore[arg-type]
+    if c is None or c.type.rank or x in s.b.consts:
+        return None
+    i: dim.Dim = int(c.numpy())
+    if isinstance(i, int) and i < 0:
+        i = dim.add(t.shape[axis], i)
+    part = s.emit(
+        node,
+        "slice",
+        [x],
+        {"axes": (axis,), "starts": (i,), "ends": (dim.add(i, 1),), "steps": (1,)},
+    )
+    shape = s.b.types[node.name].shape
+    return [s.emit(node, "reshape", [part], {"shape": shape}, final=True)]
+
+
+def _avg_pool(s: Sweep, node: Node) -> Result:
+    """A pool whose one window is the whole image is a mean over the spatial axes."""
+    x = node.inputs[0]
+    assert x is not None
+    t = s.b.types[x]
+    spatial = t.shape[2:]
+    if tuple(node.attrs["kernel"]) != spatial or any(node.attrs["pads"]):  # type: ignore[arg-type]
+        return None
+    if any(d != 1 for d in s.b.types[node.name].shape[2:]):
+        return None
+    axes = tuple(range(-len(spatial), 0))
+    return [s.emit(node, "mean", [x], {"axis": axes, "keepdims": True}, final=True)]
+
+
+def _pool(s: Sweep, node: Node) -> Result:
+    """Pooling over a leading spatial axis of size 1 needs one axis less."""
+    x = node.inputs[0]
+    assert x is not None
+    t = s.b.types[x]
+    kernel = node.attrs["kernel"]
+    n = t.rank - 2
+    pads = node.attrs["pads"]
+    assert isinstance(kernel, tuple) and isinstance(pads, tuple)
+    if n < 2 or t.shape[2] != 1 or kernel[0] != 1 or pads[0] or pads[n]:
+        return None
+    inner = s.emit(node, "reshape", [x], {"shape": t.shape[:2] + t.shape[3:]})
+    attrs = dict(node.attrs)
+    for key in ("kernel", "strides", "dilations"):
+        if key in attrs:
+            attrs[key] = attrs[key][1:]  # type: ignore[index]
+    attrs["pads"] = pads[1:n] + pads[n + 1 :]
+    pooled = s.emit(node, node.op, [inner], attrs)
+    shape = s.b.types[node.name].shape
+    return [s.emit(node, "reshape", [pooled], {"shape": shape}, final=True)]
+
+
+def _average(s: Sweep, node: Node) -> Result:
+    return _avg_pool(s, node) or _pool(s, node)
+
+
+def _mean_over_merged(s: Sweep, node: Node) -> Result:
+    """A reduction over an axis that a reshape merged is one over the axes before."""
+    out = _keepdims(s, node)
+    if out is not None:
+        return out
+    x = node.inputs[0]
+    producer = s.producer(x)
+    if producer is None or producer.op != "reshape" or node.op in ("argmax", "argmin"):
+        return None
+    source = producer.inputs[0]
+    assert source is not None
+    before, after = s.b.types[source].shape, s.b.types[x].shape  # type: ignore[index]
+    axes = node.attrs["axis"]
+    k = len(after) - 1
+    # Only the common case: trailing axes merged into the last one, which is reduced.
+    if axes != (-1,) or len(before) <= len(after) or before[:k] != after[:k]:
+        return None
+    new_axes = tuple(range(k - len(before), 0))
+    inner = s.emit(node, node.op, [source], {**node.attrs, "axis": new_axes})
+    shape = s.b.types[node.name].shape
+    return [s.emit(node, "reshape", [inner], {"shape": shape}, final=True)]
+
+
+def _clip(s: Sweep, node: Node) -> Result:
+    """clip(min=0) is relu; clip of a relu needs no lower bound of its own."""
+    lo, hi = node.attrs["min"], node.attrs["max"]
+    if lo is None and hi is None:
+        return _alias(node)
+    if lo == 0 and hi is None:
+        return [s.emit(node, "relu", node.inputs, final=True)]
+    return None
+
+
+def _cast(s: Sweep, node: Node) -> Result:
+    same = _same_type(s, node)
+    if same is not None:
+        return same
+    producer = s.producer(node.inputs[0])
+    if producer is None or producer.op != "cast":
+        return None
+    source = producer.inputs[0]
+    assert source is not None
+    a, m = s.b.types[source].dtype, s.b.types[producer.name].dtype
+    if _widens(a, m):  # the middle dtype holds every value of the first
+        return [s.emit(node, "cast", [source], dict(node.attrs), final=True)]
+    return None
+
+
+def _widens(a: str, b: str) -> bool:
+    if a == b or a == "bool":
+        return True
+    try:
+        return bool(np.can_cast(a, b, "safe"))
+    except TypeError:
+        return False
+
+
+def _mul_like(identity: float) -> Callable[[Sweep, Node], Result]:
+    def rule(s: Sweep, node: Node) -> Result:
+        x, k = node.inputs[0], node.inputs[1]
+        if k in s.b.consts and s.b.consts[k].is_scalar:
+            value = s.b.consts[k].numpy().reshape(())
+            if value == identity and s.b.types[x] == s.b.types[node.name]:  # type: ignore[index]
+                return [x]  # type: ignore[list-item]
+        return None
+
+    return rule
+
+
+_RULES: dict[str, Callable[[Sweep, Node], Result]] = {
+    "identity": lambda s, n: _alias(n),
+    "cast": _cast,
+    "expand": _expand,
+    "tile": _tile,
+    "pad": _pad,
+    "slice": _slice,
+    "concat": _single,
+    "split": lambda s, n: _alias(n) if len(n.outputs) == 1 else None,
+    "gather": _gather,
+    "avg_pool": _average,
+    "max_pool": _pool,
+    "clip": _clip,
+    "mul": _mul_like(1),
+    "div": _mul_like(1),
+    "add": _mul_like(0),
+    "sub": _mul_like(0),
+    **dict.fromkeys(_REDUCTIONS, _keepdims),
+    "mean": _mean_over_merged,
+    "sum": _mean_over_merged,
+}
+

@@ -1,0 +1,441 @@
+"""View normal form: chains of reshape and transpose become one shortest chain and sink downward.
+
+A view moves past every op that does not care: elementwise ops (their other operands are rearranged the
+other way, when that is free), ops along axes (the axes are renamed), and ops that only touch trailing
+axes (linear, layer_norm, softmax, matmul). What is left stands where the layout matters, so networks
+written channels-first and channels-last reach the same graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cir import dim, spec
+from cir.graph import Const, Graph, Node
+from cir.passes.sweep import Sweep, map_regions
+from cir.views import Shape, View
+
+#: op -> number of trailing axes of the first input that the op needs as they are.
+_TRAILING = {"linear": 1}
+#: A constant may grow this much when it is rearranged through a reshape.
+_CONST_GROWTH = 64
+
+
+def sink_views(graph: Graph) -> Graph:
+    """Normalise and sink views, in one forward sweep; regions included."""
+    return _Views(graph).run_all()
+
+
+class _Views(Sweep):
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self.view_of: dict[str, tuple[str, View]] = {}
+        self.cache: dict[tuple[Any, ...], str] = {}
+
+    def run_all(self) -> Graph:
+        return self.run(lambda _, node: self.visit(node))
+
+    # -- views --------------------------------------------------------------------------------------
+    def base(self, name: str) -> tuple[str, View]:
+        """The value behind a value's views, and the view."""
+        found = self.view_of.get(name)
+        return found if found else (name, View.identity(self.b.types[name].shape))
+
+    def viewed(self, node: Node, base: str, view: View, out: str) -> list[str]:
+        """Emit the canonical chain of a view; the last node takes the name ``out``."""
+        steps = view.spelling()
+        if not steps:
+            return [base]
+        key = (base, tuple(steps))
+        if key in self.cache:
+            return [self.cache[key]]
+        value = base
+        for i, (op, arg) in enumerate(steps):
+            last = i == len(steps) - 1
+            attr = "shape" if op == "reshape" else "perm"
+            part = (base, tuple(steps[: i + 1]))
+            if part in self.cache:
+                value = self.cache[part]
+                continue
+            value = self.b.emit(
+                op,
+                [value],
+                {attr: arg},
+                name=out if last else f"{base}.{op}",
+                meta=node.meta,
+            )[0]
+            self.cache[part] = value
+        if base not in self.b.consts:  # a view of a constant is folded, not tracked
+            self.view_of[value] = (base, view)
+        return [value]
+
+    def unchanged(self, node: Node, base: str, view: View) -> bool:
+        """Whether a view node is already the last node of its canonical chain."""
+        steps = view.spelling()
+        if not steps or (base, tuple(steps)) in self.cache:
+            return False
+        value = node.inputs[0]
+        chain: list[tuple[str, Any]] = [_step(node)]
+        while value != base:
+            before = self.producer(value)
+            if before is None or before.op not in ("reshape", "transpose"):
+                return False
+            chain.insert(0, _step(before))
+            value = before.inputs[0]
+        return chain == steps
+
+    def visit(self, node: Node) -> Sequence[str] | None:
+        if node.regions:
+            changed = map_regions(node, sink_views)
+            if changed is node:
+                return None
+            self.b.nodes.append(changed)
+            return list(node.outputs)
+        if node.op in ("reshape", "transpose"):
+            return self.visit_view(node)
+        if not any(i in self.view_of for i in node.inputs):
+            return None
+        s = spec.get(node.op)
+        if s.is_elementwise:
+            return self.sink_elementwise(node)
+        if node.op in ("matmul", "scaled_dot_product_attention"):
+            return self.sink_batched(node)
+        if node.op == "gather":
+            return self.sink_gather(node)
+        if s.layout == "axis" and node.attrs.get("keepdims", True):
+            out = self.sink_axis(node, s)
+            if out is not None:
+                return out
+        elif s.layout.startswith("per_axis:"):
+            return self.sink_per_axis(node, s.layout.partition(":")[2])
+        return self.sink_trailing(node)
+
+    def visit_view(self, node: Node) -> Sequence[str] | None:
+        x = node.inputs[0]
+        assert x is not None
+        base, view = self.base(x)
+        out = self._step(view, node)
+        if out is None:  # sizes that cannot be proven to line up: a new base starts here
+            base, out = x, self._step(View.identity(self.b.types[x].shape), node)
+            if out is None:
+                return None
+        if self.unchanged(node, base, out):
+            self.cache[(base, tuple(out.spelling()))] = node.name
+            if base not in self.b.consts:
+                self.view_of[node.name] = (base, out)
+            return None
+        self.b.release(node.outputs)
+        return self.viewed(node, base, out, node.name)
+
+    @staticmethod
+    def _step(view: View, node: Node) -> View | None:
+        if node.op == "reshape":
+            return view.reshape(node.attrs["shape"])  # type: ignore[arg-type]
+        if view.groups() is None:
+            return None
+        return view.transpose(node.attrs["perm"])  # type: ignore[arg-type]
+
+    def sunk(
+        self, node: Node, inputs: Sequence[str | None], attrs: dict[str, Any], views: list[View]
+    ) -> list[str]:
+        """Emit the op on bases and the views of its results."""
+        self.b.release(node.outputs)
+        names = [f"{o}.base" for o in node.outputs]
+        inner = self.b.emit(node.op, inputs, attrs, names=names, meta=node.meta)
+        return [
+            self.viewed(node, value, view, out)[0]
+            for value, view, out in zip(inner, views, node.outputs)
+        ]
+
+    # -- elementwise --------------------------------------------------------------------------------
+    def sink_elementwise(self, node: Node) -> Sequence[str] | None:
+        out_shape = self.b.types[node.name].shape
+        for candidate in node.inputs:
+            if candidate not in self.view_of:
+                continue
+            assert candidate is not None
+            _, view = self.view_of[candidate]
+            if view.shape != out_shape:
+                continue
+            moved = [self.pulled(i, view, node) for i in node.inputs]
+            if all(m is not None or i is None for m, i in zip(moved, node.inputs)):
+                inputs = [None if m is None else m() for m in moved]
+                return self.sunk(node, inputs, dict(node.attrs), [view])
+        return None
+
+    def pulled(self, name: str | None, view: View, node: Node) -> Any:
+        """A thunk giving the operand as the op on the base wants it; None when that is not free."""
+        if name is None:
+            return None
+        base, own = self.base(name)
+        if own == view or (own.shape == view.shape and own.spelling() == view.spelling()):
+            return lambda: base
+        shape = self.b.types[name].shape
+        if all(d == 1 for d in shape):
+            if not shape:
+                return lambda: name
+            scalar = own.reshape(())
+            return (lambda: self.viewed(node, base, scalar, f"{name}.s")[0]) if scalar else None
+        perm = _as_transpose(view)
+        if name in self.b.consts:
+            arr = _pull_const(self.b.consts[name], view)
+            if arr is None:
+                return None
+            return lambda: self.b.const(Const.of(arr, self.b.types[name].dtype), name=f"{name}.v")
+        if perm is None:
+            return None
+        padded = own.reshape((1,) * (len(perm) - len(shape)) + shape)
+        if padded is None or padded.groups() is None:
+            return None
+        back = padded.transpose([perm.index(i) for i in range(len(perm))])
+        if _cost(back) > _cost(own):
+            return None
+        return lambda: self.viewed(node, base, back, f"{name}.v")[0]
+
+    # -- ops along axes -----------------------------------------------------------------------------
+    def sink_axis(self, node: Node, s: spec.OpSpec) -> Sequence[str] | None:
+        first = next(i for i in node.inputs if i in self.view_of)
+        assert first is not None
+        perm = _as_transpose(self.view_of[first][1])
+        if perm is None:
+            return None
+        view = self.view_of[first][1]
+        moved = [self.pulled_full(i, perm, node) for i in node.inputs]
+        if any(m is None for m in moved):
+            return None
+        rank = len(perm)
+        attrs = dict(node.attrs)
+        for a in s.attrs:
+            if a.kind == "axis":
+                attrs[a.name] = perm[int(attrs[a.name]) % rank] - rank  # type: ignore[arg-type]
+            elif a.kind == "axes":
+                mapped = [perm[int(x) % rank] - rank for x in attrs[a.name]]  # type: ignore[union-attr]
+                order = sorted(range(len(mapped)), key=lambda i: mapped[i])
+                for name in ("starts", "ends", "steps") if node.op == "slice" else ():
+                    attrs[name] = tuple(attrs[name][i] for i in order)  # type: ignore[index]
+                attrs[a.name] = tuple(sorted(mapped))
+        inputs = [m() for m in moved if m is not None]
+        views = [_transposed(self.b.types[o].shape, view) for o in node.outputs]
+        return self.sunk(node, inputs, attrs, views)
+
+    def pulled_full(self, name: str | None, perm: Sequence[int], node: Node) -> Any:
+        """Like ``pulled`` for an operand of full rank that does not broadcast."""
+        assert name is not None
+        base, own = self.base(name)
+        inverse = [list(perm).index(i) for i in range(len(perm))]
+        if name in self.b.consts:
+            c = self.b.consts[name]
+            moved = Const.of(c.numpy().transpose(inverse), c.type.dtype)
+            return lambda: self.b.const(moved, name=f"{name}.v")
+        if own.groups() is None:
+            return None
+        back = own.transpose(inverse)
+        if _cost(back) > _cost(own):
+            return None
+        return lambda: self.viewed(node, base, back, f"{name}.v")[0]
+
+    def sink_per_axis(self, node: Node, attr: str) -> Sequence[str] | None:
+        x = node.inputs[0]
+        if x not in self.view_of or any(i in self.view_of for i in node.inputs[1:]):
+            return None
+        perm = _as_transpose(self.view_of[x][1])
+        values = node.attrs[attr]
+        assert isinstance(values, tuple)
+        if perm is None or len(values) % len(perm):
+            return None
+        rank = len(perm)
+        attrs = dict(node.attrs)
+        runs = [values[k : k + rank] for k in range(0, len(values), rank)]
+        attrs[attr] = tuple(run[perm.index(i)] for run in runs for i in range(rank))
+        view = _transposed(self.b.types[node.name].shape, self.view_of[x][1])
+        return self.sunk(node, [self.view_of[x][0], *node.inputs[1:]], attrs, [view])
+
+    # -- ops on trailing axes -----------------------------------------------------------------------
+    def sink_trailing(self, node: Node) -> Sequence[str] | None:
+        x = node.inputs[0]
+        if x not in self.view_of or any(i in self.view_of for i in node.inputs[1:]):
+            return None
+        keep = _trailing_axes(node)
+        base, view = self.view_of[x]
+        if keep is None or not _keeps_trailing(view, keep):
+            return None
+        views = []
+        for o in node.outputs:
+            shape = self.b.types[o].shape
+            tail = shape[len(shape) - keep :]
+            lead = _with_tail(view, keep, tail)
+            if lead is None:
+                return None
+            views.append(lead)
+        return self.sunk(node, [base, *node.inputs[1:]], dict(node.attrs), views)
+
+    def sink_batched(self, node: Node) -> Sequence[str] | None:
+        """matmul and attention on operands whose batch axes are viewed alike."""
+        if any(i is not None for i in node.inputs[3:]):
+            return None
+        found = [self.view_of.get(i) for i in node.inputs if i is not None]
+        if any(f is None for f in found):
+            return None
+        views = [f[1] for f in found if f is not None]
+        bases = [f[0] for f in found if f is not None]
+        lead = [None if (p := _lead_part(v, 2)) is None else p.merged() for v in views]
+        if lead[0] is None or any(x != lead[0] for x in lead[1:]):
+            return None
+        if len(views[0].base) < 2 or any(len(v.base) != len(views[0].base) for v in views):
+            return None
+        out = _with_tail(views[0], 2, self.b.types[node.name].shape[-2:])
+        return None if out is None else self.sunk(node, bases, dict(node.attrs), [out])
+
+    def sink_gather(self, node: Node) -> Sequence[str] | None:
+        """A lookup by viewed indices is a viewed lookup, when axis 0 of the table is gathered."""
+        table, index = node.inputs
+        assert table is not None and index is not None
+        if index not in self.view_of or node.attrs["axis"] != -self.b.types[table].rank:
+            return None
+        base, view = self.view_of[index]
+        tail = self.b.types[table].shape[1:]
+        out = _with_tail(view, 0, tail)
+        if out is None:
+            return None
+        return self.sunk(node, [table, base], dict(node.attrs), [out])
+
+
+def _step(node: Node) -> tuple[str, Any]:
+    return node.op, node.attrs["shape" if node.op == "reshape" else "perm"]
+
+
+def _as_transpose(view: View) -> tuple[int, ...] | None:
+    steps = view.spelling()
+    if len(steps) == 1 and steps[0][0] == "transpose":
+        return tuple(int(p) for p in steps[0][1])
+    # A reshape that only moves size-1 axes is a transpose as well.
+    if len(steps) == 1 and len(view.base) == len(view.shape) and view.is_reshape:
+        ones = [i for i, d in enumerate(view.base) if d == 1]
+        data = [i for i, d in enumerate(view.base) if d != 1]
+        if tuple(view.base[i] for i in data) == tuple(d for d in view.shape if d != 1):
+            return tuple((ones if d == 1 else data).pop(0) for d in view.shape)
+    return None
+
+
+def _transposed(shape: Shape, like: View) -> View:
+    """The view by which ``shape`` results from its base, the permutation being that of ``like``."""
+    perm = _as_transpose(like)
+    assert perm is not None
+    base: list[Any] = [None] * len(perm)
+    for out_axis, base_axis in enumerate(perm):
+        base[base_axis] = shape[out_axis]
+    return View.identity(tuple(base)).transpose(perm)
+
+
+def _cost(view: View) -> tuple[int, int]:
+    steps = view.spelling()
+    return sum(op == "transpose" for op, _ in steps), len(steps)
+
+
+def _pull_const(c: Const, view: View) -> np.ndarray | None:
+    """The constant operand of an op on ``view``'s output, rearranged for the op on its base."""
+    groups, base_groups = view.groups(), view.base_groups()
+    arr = c.numpy()
+    if groups is None or base_groups is None or arr.ndim > len(groups):
+        return None
+    arr = arr.reshape((1,) * (len(groups) - arr.ndim) + arr.shape)
+    sizes: dict[int, int] = {}
+    for axis, group in enumerate(groups):
+        for atom in group:
+            size = view.atoms[atom]
+            if arr.shape[axis] == 1:
+                sizes[atom] = 1
+            elif isinstance(size, int):
+                sizes[atom] = size
+            else:
+                return None
+    flat = arr.reshape([sizes[a] for a in view.order])
+    by_base = flat.transpose([view.order.index(a) for a in range(len(view.atoms))])
+    target: list[int] = []  # per atom, after growing the ones that share a base axis with full ones
+    final: list[int] = []  # per base axis
+    for group in base_groups:
+        if all(sizes[a] == 1 for a in group):
+            target += [1] * len(group)
+            final.append(1)
+            continue
+        full: list[int] = []
+        for a in group:
+            size = view.atoms[a]
+            if not isinstance(size, int):
+                return None
+            full.append(size)
+        target += full
+        final.append(int(np.prod(full)))
+    if np.prod(final) > _CONST_GROWTH * max(arr.size, 1):
+        return None
+    out = np.broadcast_to(by_base, target).reshape(final)
+    while out.ndim and out.shape[0] == 1:  # trailing broadcast form
+        out = out[0]
+    return np.ascontiguousarray(out)
+
+
+def _trailing_axes(node: Node) -> int | None:
+    """How many trailing axes of the first input an op needs untouched; None when it is not so."""
+    if node.op in _TRAILING:
+        return _TRAILING[node.op]
+    if node.op in ("layer_norm", "rms_norm"):
+        return -int(node.attrs["axis"])  # type: ignore[arg-type]
+    if len(node.inputs) != 1:
+        return None
+    s = spec.get(node.op)
+    if s.layout != "axis" or not node.attrs.get("keepdims", True):
+        return None
+    lowest = 0
+    for a in s.attrs:
+        if a.kind == "axis":
+            lowest = min(lowest, int(node.attrs[a.name]))  # type: ignore[arg-type]
+        elif a.kind == "axes":
+            lowest = min([lowest, *(int(x) for x in node.attrs[a.name])])  # type: ignore[union-attr]
+    return -lowest
+
+
+def _keeps_trailing(view: View, keep: int) -> bool:
+    return _lead_part(view, keep) is not None and len(view.base) >= keep
+
+
+def _lead_part(view: View, keep: int) -> View | None:
+    """What a view does in front of ``keep`` untouched trailing axes."""
+    if len(view.base) < keep or len(view.shape) < keep:
+        return None
+    if keep and view.base[-keep:] != view.shape[-keep:]:
+        return None
+    tail = tuple(d for d in (view.shape[-keep:] if keep else ()) if d != 1)
+    m = _split_tail(view, len(tail))
+    if m is None or m.atoms[len(m.atoms) - len(tail) :] != tail:
+        return None
+    n = len(m.atoms) - len(tail)
+    if m.order[n:] != tuple(range(n, len(m.atoms))):
+        return None
+    lead_shape = view.shape[: len(view.shape) - keep]
+    lead_base = view.base[: len(view.base) - keep]
+    if dim.equal(dim.product(m.atoms[:n]), dim.product(lead_base)) is not True:
+        return None
+    return View(lead_base, m.atoms[:n], m.order[:n], lead_shape)
+
+
+def _split_tail(view: View, count: int) -> View | None:
+    """The view with atoms that end exactly at its trailing axes (re-reshape splits merged atoms)."""
+    return view.reshape(view.shape) if count else view
+
+
+def _with_tail(view: View, keep: int, tail: Shape) -> View | None:
+    """The same lead view with other trailing axes behind it."""
+    lead = _lead_part(view, keep)
+    if lead is None:
+        return None
+    extra = tuple(d for d in tail if d != 1)
+    n = len(lead.atoms)
+    return View(
+        lead.base + tail,
+        lead.atoms + extra,
+        lead.order + tuple(range(n, n + len(extra))),
+        lead.shape + tail,
+    )
