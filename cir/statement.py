@@ -1,8 +1,9 @@
 """Statements: Python-shaped lines such as ``y = layer_norm(x, g, b, epsilon=1e-5)``, parsed, never run.
 
 Decompositions, mapping rows and strategies are lists of them. Positional arguments are values: names,
-number literals, nested calls, and infix ``+ - * / // % ** @ < <= > >= == != ~``. Keyword arguments are
-attribute expressions of ``cir.expr``. ``|`` separates alternatives (in patterns only).
+number literals, nested calls, infix ``+ - * / // % ** @ < <= > >= == != ~``, and ``a if test else b``. Keyword
+arguments and tests are attribute expressions of ``cir.expr``. ``|`` separates alternatives (in patterns
+only).
 """
 
 from __future__ import annotations
@@ -53,7 +54,16 @@ class Alt:
     options: tuple[Expr, ...]
 
 
-Expr = Name | Literal | Call | Alt
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """``then if test else other``: an attribute expression decides; only the chosen side is emitted."""
+
+    test: ast.expr
+    then: Expr
+    other: Expr
+
+
+Expr = Name | Literal | Call | Alt | Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +147,8 @@ def _expr(node: ast.expr, line: str) -> Expr:
             return Call(_BINARY[type(op)], (_expr(left, line), _expr(right, line)))
         case ast.Compare(left=left, ops=[cmp], comparators=[right]) if type(cmp) in _COMPARE:
             return Call(_COMPARE[type(cmp)], (_expr(left, line), _expr(right, line)))
+        case ast.IfExp(test=test, body=then, orelse=other):
+            return Choice(test, _expr(then, line), _expr(other, line))
         case ast.Call(func=ast.Name(id=op_name), args=args, keywords=keywords):
             if any(k.arg is None for k in keywords):
                 raise StatementError(f"** is not allowed in {line!r}")
@@ -241,6 +253,8 @@ class _Run:
                 return v
             case Alt():
                 raise StatementError("alternatives are for patterns only")
+            case Choice(test=test, then=then, other=other):
+                return self.value(then if self.attribute(test) else other, name)
             case Call():
                 return self.call(e, name)
 
@@ -267,7 +281,9 @@ class _Run:
 
     def scalars(self, args: list[Any]) -> list[str | None]:
         """Turn Python numbers into rank-0 constants of the dtype of the tensor beside them."""
-        dtype = next((self.b.types[a].dtype for a in args if isinstance(a, str)), None)
+        # The condition of a ``where`` says nothing about the numbers beside it.
+        dtypes = [self.b.types[a].dtype for a in args if isinstance(a, str)]
+        dtype = next((d for d in dtypes if d != "bool"), dtypes[0] if dtypes else None)
         out: list[str | None] = []
         for a in args:
             if a is None or isinstance(a, str):

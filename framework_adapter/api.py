@@ -1,0 +1,290 @@
+"""``convert``: the whole road on one page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cir.diagnostics import Collector, Diagnostic
+from cir.digest import structure_digest
+from cir.graph import Model
+from cir.passes import Context, Record, channels_first_interface
+from cir.passes.manager import rewired
+from framework_adapter import options as opt
+from framework_adapter import registry
+from framework_adapter.output import staged
+from framework_adapter.source import InputSpec, SourceGraph
+
+if TYPE_CHECKING:
+    from framework_adapter.validate import Report
+
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Result:
+    """What a conversion gives.
+
+    Attributes:
+        artifact: the file or folder written, None when only the program was asked for.
+        model: the canonical, fused program (before anything target-specific).
+        report: the validation report, None with ``validate=False``.
+        diagnostics: warnings and notes.
+        trace: what each pass did.
+        digest: structure digest, equal for equal networks whatever framework they come from.
+        stats: node counts by stage, seconds, emitted node names by program node.
+    """
+
+    artifact: Path | None
+    model: Model
+    report: Report | None
+    diagnostics: tuple[Diagnostic, ...]
+    trace: tuple[Record, ...]
+    digest: str
+    stats: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Program:
+    """A model on its way: extracted, lowered, canonicalised and fused."""
+
+    source: SourceGraph
+    lowered: Model
+    model: Model
+    specs: list[InputSpec]
+    ctx: Context
+    digest: str
+    stats: dict[str, Any]
+    input_layout: str = "source"
+
+
+def convert(
+    model: Any,
+    target: str,
+    out: str | Path,
+    *,
+    inputs: Any = None,
+    outputs: Sequence[str] | None = None,
+    framework: str | None = None,
+    fusion: str | Sequence[str] = "default",
+    precision: str = "fp32",
+    dynamic_shapes: Any = None,
+    custom_ops_mapping: Mapping[str, Any] | None = None,
+    mappings: Sequence[str | Path] = (),
+    strategies: Sequence[str | Path] = (),
+    validate: str | bool = "auto",
+    report: str | Path | None = None,
+    allow_approximate: bool = False,
+    input_layout: str = "source",
+    opset: int | None = None,
+    profile: str | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Convert a model and check the result against the source framework.
+
+    Args:
+        model: a torch.nn.Module, keras.Model, tf.Module or function, mindspore.nn.Cell, or a path.
+        target: ``onnx`` or ``cir``.
+        out: file to write; its folder is made. Nothing is written when anything fails.
+        inputs: example tensors (tuple or mapping, of framework or NumPy tensors), ``InputSpec`` with
+            symbolic dims, or tensor names for graph files.
+        outputs: names of the results to keep, for graph files.
+        framework: ``pytorch`` | ``tensorflow`` | ``mindspore`` | ``onnx``; default: found out.
+        fusion: preset name or list of strategy ids (``fusion_db/presets.json``).
+        precision: ``fp32``.
+        dynamic_shapes: {input name or position: {axis: symbol}}; equal symbols are equal sizes.
+        custom_ops_mapping: {source op: row or function(context, node, **args)}.
+        mappings: further op table files.
+        strategies: further strategy files; each must prove itself.
+        validate: ``auto``, ``full`` (3 seeds, per-node errors) or False.
+        report: HTML file to write the report to.
+        allow_approximate: also use strategies that change results beyond rounding.
+        input_layout: ``source`` keeps the framework's layout at the graph's edges, ``channels_first``
+            gives channels-first inputs and outputs.
+        opset, profile: of the target; None means the target's default.
+        progress: called with a short text at the start of each stage.
+
+    Returns:
+        Result.
+
+    Raises:
+        CirError: with all problems found and exit code 1 to 6; see ``cir explain CODE``.
+    """
+    say = progress or (lambda text: None)
+    opt.check_choices(precision=precision, input_layout=input_layout, validate=validate)
+    backend = registry.backend(target)
+    frontend = registry.frontend(framework) if framework else registry.detect(model)
+    start = time.perf_counter()
+    program = build(
+        model,
+        frontend,
+        inputs=inputs,
+        outputs=outputs,
+        fusion=fusion,
+        dynamic_shapes=dynamic_shapes,
+        custom_ops_mapping=custom_ops_mapping,
+        mappings=mappings,
+        strategies=strategies,
+        allow_approximate=allow_approximate,
+        input_layout=input_layout,
+        progress=say,
+    )
+    seconds = time.perf_counter() - start
+    result = write(
+        program,
+        frontend,
+        model,
+        backend,
+        Path(out),
+        validate=validate,
+        report=report,
+        opset=opset,
+        profile=profile,
+        progress=say,
+    )
+    result.stats["convert_seconds"] += seconds
+    return result
+
+
+def write(
+    program: Program,
+    frontend: Any,
+    model: Any,
+    backend: Any,
+    out: Path,
+    *,
+    validate: str | bool = "auto",
+    report: str | Path | None = None,
+    opset: int | None = None,
+    profile: str | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Emit a program, validate what was emitted, move it into place; arguments as in ``convert``.
+
+    Raises:
+        CirError: E5xx; E601 when validation fails (the report is written, the artefact is not).
+    """
+    say = progress or (lambda text: None)
+    stats = dict(program.stats)
+    found: Report | None = None
+    with staged(out) as tmp:
+        say("emit")
+        start = time.perf_counter()
+        emitted = backend.emit(
+            program.model,
+            tmp,
+            opset=opset,
+            profile=profile,
+            digest=program.digest,
+            versions=program.source.versions,
+            ctx=program.ctx,
+        )
+        stats.update(nodes_emitted=emitted.node_count, mapping=emitted.mapping)
+        stats["convert_seconds"] = time.perf_counter() - start
+        if validate is not False and backend.runnable:
+            from framework_adapter.validate import validate_conversion
+
+            say("validate")
+            found = validate_conversion(
+                program,
+                source_run=lambda feeds: frontend.run(model, feeds),
+                artifact_run=lambda feeds: backend.run(emitted.path, feeds),
+                mode=str(validate),
+                emitted=emitted,
+                progress=say,
+            )
+            if report is not None:
+                found.write_html(report)
+            found.raise_on_failure()
+    notes = tuple(Diagnostic("N101", n) for n in program.source.notes)
+    return Result(
+        out, program.model, found, notes, tuple(program.ctx.trace), program.digest, stats
+    )
+
+
+def build(
+    model: Any,
+    frontend: Any,
+    *,
+    inputs: Any = None,
+    outputs: Sequence[str] | None = None,
+    fusion: str | Sequence[str] = "default",
+    dynamic_shapes: Any = None,
+    custom_ops_mapping: Mapping[str, Any] | None = None,
+    mappings: Sequence[str | Path] = (),
+    strategies: Sequence[str | Path] = (),
+    allow_approximate: bool = False,
+    input_layout: str = "source",
+    progress: Progress | None = None,
+) -> Program:
+    """Extract, lower, canonicalise and fuse a model; arguments as in ``convert``.
+
+    Raises:
+        CirError: E1xx to E4xx.
+    """
+    from framework_adapter.lowering import lower
+    from framework_adapter.mapping import load
+    from framework_adapter.pipeline import front
+    from fusion_db import database
+
+    say = progress or (lambda text: None)
+    # Cheap checks first: a wrong row or strategy is reported before the model is traced.
+    table = load(frontend.name, mappings, custom_ops_mapping)
+    db = database(strategies)
+    canonical = db.stage("canonicalise", allow_approximate=allow_approximate)
+    fusions = db.preset(fusion, allow_approximate=allow_approximate)
+    specs, names = opt.normalise_inputs(inputs, dynamic_shapes)
+    say("extract")
+    source = frontend.extract(model, specs, outputs=outputs or names)
+    say("lower")
+    collector = Collector()
+    lowered = lower(source, table, collector=collector)
+    collector.raise_errors()
+    say("canonicalise and fuse")
+    ctx = Context()
+    fused = front(canonical, fusions).run(lowered, ctx)
+    if input_layout == "channels_first" and source.layout == "channels_last":
+        fused = rewired(fused, channels_first_interface(fused.graph))
+    stats = {
+        "nodes_source": len(source.nodes),
+        "nodes_lowered": len(lowered.graph.nodes),
+        "nodes_canonical": _nodes_after(ctx, "canonicalise", len(lowered.graph.nodes)),
+        "nodes_fused": len(fused.graph.nodes),
+        "strategies": dict(sorted(ctx.fired.items())),
+    }
+    return Program(
+        source,
+        lowered,
+        fused,
+        complete_specs(source, specs),
+        ctx,
+        digest_of(fused),
+        stats,
+        input_layout,
+    )
+
+
+def digest_of(model: Model) -> str:
+    """Structure digest with channels-first inputs and outputs."""
+    return structure_digest(rewired(model, channels_first_interface(model.graph))).hex
+
+
+def complete_specs(source: SourceGraph, specs: Sequence[InputSpec] | None) -> list[InputSpec]:
+    """Input specs in the order of the extracted graph, examples kept where they were given."""
+    given = list(specs or [])
+    by_name = {s.name: s for s in given if s.name}
+    out = []
+    for i, (name, t) in enumerate(source.inputs.items()):
+        spec = by_name.get(name) or (given[i] if i < len(given) else None)
+        example = spec.example if spec is not None else None
+        out.append(InputSpec(name, t.dtype, t.shape, example))
+    return out
+
+
+def _nodes_after(ctx: Context, stage: str, default: int) -> int:
+    counts = [r.after for r in ctx.trace if r.stage == stage]
+    return counts[-1] if counts else default
+

@@ -1,0 +1,59 @@
+"""``cir inspect``: text listing and op histogram of a CIR file."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cir.diagnostics import error
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="a .cir.json or .onnx file")],
+    listing: Annotated[bool, typer.Option("--text", help="print the whole graph as text")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """Show what a program holds: inputs, outputs, op histogram, or its whole text.
+
+    Examples:
+
+        cir inspect model.cir.json
+
+        cir inspect model.cir.json --text | less
+    """
+    from cir.serde import load
+    from cir.text import print_text
+    from framework_adapter.api import digest_of
+
+    if not path.exists():
+        raise error("E101", f"no such file: {path}", fix="check the path")
+    if path.suffix == ".onnx":
+        from framework_adapter.api import build
+        from framework_adapter.registry import frontend
+
+        model = build(path, frontend("onnx")).model
+    else:
+        model = load(path)
+    g = model.graph
+    if listing:
+        print(print_text(model))
+        return
+    ops = Counter(n.op for _, n in g.walk())
+    size = sum(c.size for c in g.consts.values())
+    digest = digest_of(model)
+    if as_json:
+        io = {"inputs": g.inputs, "outputs": g.outputs}
+        types = {k: [f"{n}: {g.types[n]}" for n in names] for k, names in io.items()}
+        print(json.dumps({**types, "ops": dict(ops), "parameters": size, "digest": digest}))
+        return
+    for label, names in (("input", g.inputs), ("output", g.outputs)):
+        for n in names:
+            print(f"{label:7} {n}: {g.types[n]}")
+    print(f"{len(g.nodes)} nodes, {size:,} parameters, digest {digest}")
+    widest = max(ops.values(), default=1)
+    for op, n in sorted(ops.items(), key=lambda t: (-t[1], t[0])):
+        print(f"  {op:32} {n:5}  {'█' * max(1, 40 * n // widest)}")

@@ -1,0 +1,154 @@
+"""The class-style API: one converter per framework, a converted model that saves itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cir.diagnostics import error
+from framework_adapter import api, registry
+from framework_adapter.source import InputSpec
+
+if TYPE_CHECKING:
+    from framework_adapter.validate import Report
+
+#: Suffix -> target format.
+SUFFIXES: dict[str, str] = {
+    ".onnx": "onnx",
+    ".json": "cir",
+    ".om": "om",
+    ".air": "air",
+    ".ms": "mslite",
+    "": "saved_model",
+}
+
+
+class ConvertedModel:
+    """A canonical, fused program that can be saved in any format this version writes.
+
+    Attributes:
+        program: the program (``.program.model`` is the CIR).
+        target: device or format the converter was made for.
+    """
+
+    def __init__(self, program: api.Program, frontend: Any, model: Any, target: str) -> None:
+        self.program = program
+        self.target = target
+        self._frontend = frontend
+        self._model = model
+
+    @property
+    def digest(self) -> str:
+        """Structure digest; equal networks have equal digests."""
+        return self.program.digest
+
+    def save(self, path: str | Path, **options: Any) -> api.Result:
+        """Write the model; the suffix picks the format. Validates as ``convert`` does.
+
+        Args:
+            path: ``.onnx`` or ``.cir.json``.
+            options: ``validate``, ``report``, ``opset``, ``profile``, ``progress`` as in ``convert``.
+
+        Raises:
+            CirError: E503 for a format that this version does not write; E5xx, E601.
+        """
+        path = Path(path)
+        if path.suffix not in SUFFIXES:
+            raise error(
+                "E503",
+                f"no format goes with the suffix {path.suffix!r}",
+                nearest=", ".join(s for s in SUFFIXES if s),
+                fix="end the file name in .onnx or .cir.json",
+            )
+        backend = registry.backend(SUFFIXES[path.suffix])
+        return api.write(self.program, self._frontend, self._model, backend, path, **options)
+
+    def generate_validation_report(self, path: str | Path, mode: str = "full") -> Report:
+        """Convert to ONNX in a temporary place, compare it with the source, write the HTML report."""
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            result = self.save(Path(folder) / "model.onnx", validate=mode, report=path)
+        assert result.report is not None
+        return result.report
+
+
+class _Converter:
+    framework = ""
+
+    def __init__(
+        self,
+        target: str = "onnx",
+        enable_aigc_opt: bool = False,
+        custom_ops_mapping: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """Set what all conversions share.
+
+        Args:
+            target: a device such as ``Ascend310P3`` or a format such as ``onnx``; kept for the backends.
+            enable_aigc_opt: use the generative-model preset ``sd_optimized`` unless a call names one.
+            custom_ops_mapping: {source op: row or function}.
+            options: further arguments of ``framework_adapter.api.build`` (mappings, strategies,
+                allow_approximate, input_layout).
+        """
+        self.target = target
+        self.fusion = "sd_optimized" if enable_aigc_opt else "default"
+        self.options = {"custom_ops_mapping": custom_ops_mapping, **options}
+
+    def convert(
+        self,
+        model: Any,
+        input_shape: Any = None,
+        fusion_config: str | Sequence[str] | None = None,
+        *,
+        inputs: Any = None,
+        dynamic_shapes: Any = None,
+    ) -> ConvertedModel:
+        """Extract, lower and optimise a model.
+
+        Args:
+            model: an object or path of this converter's framework.
+            input_shape: shape of the one float32 input, or a sequence of shapes.
+            fusion_config: preset name or strategy ids.
+            inputs: instead of ``input_shape``: example tensors or InputSpecs.
+            dynamic_shapes: as in ``convert``.
+
+        Raises:
+            CirError: E1xx to E4xx.
+        """
+        frontend = registry.frontend(self.framework)
+        if inputs is None and input_shape is not None:
+            inputs = tuple(InputSpec(None, "float32", s) for s in _shapes(input_shape))
+        program = api.build(
+            model,
+            frontend,
+            inputs=inputs,
+            fusion=fusion_config or self.fusion,
+            dynamic_shapes=dynamic_shapes,
+            **self.options,
+        )
+        return ConvertedModel(program, frontend, model, self.target)
+
+
+def _shapes(given: Any) -> list[tuple[Any, ...]]:
+    return [tuple(s) for s in given] if isinstance(given[0], (tuple, list)) else [tuple(given)]
+
+
+class TorchConverter(_Converter):
+    """Converts torch.nn.Module objects and ``.pt2`` files."""
+
+    framework = "pytorch"
+
+
+class TFConverter(_Converter):
+    """Converts Keras models, tf.Module objects, SavedModel folders and frozen graphs."""
+
+    framework = "tensorflow"
+
+
+class MindSporeConverter(_Converter):
+    """Converts mindspore.nn.Cell objects and ``.mindir`` files."""
+
+    framework = "mindspore"

@@ -1,0 +1,157 @@
+"""User options made uniform: inputs as InputSpec, fusion as strategies, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from cir import dtype as dt
+from cir.diagnostics import error
+from cir.dim import DimError, canonical
+from framework_adapter.source import InputSpec
+
+PRECISIONS = ("fp32",)
+LAYOUTS = ("source", "channels_first")
+VALIDATE = ("auto", "full", False)
+
+
+def check_choices(*, precision: str, input_layout: str, validate: object) -> None:
+    """Refuse values outside the documented choices with E100."""
+    for name, value, allowed in (
+        ("precision", precision, PRECISIONS),
+        ("input_layout", input_layout, LAYOUTS),
+        ("validate", validate, VALIDATE),
+    ):
+        if value not in allowed:
+            raise error(
+                "E100",
+                f"{name}={value!r} is not supported",
+                nearest=", ".join(map(repr, allowed)),
+                fix=f"pass {name}={allowed[0]!r}",
+            )
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """An array from a NumPy, PyTorch, TensorFlow or MindSpore tensor, or a Python number or list."""
+    if isinstance(value, np.ndarray):
+        return value
+    if type(value).__module__.startswith("torch"):
+        return np.asarray(value.detach().cpu().numpy())
+    for method in ("asnumpy", "numpy"):
+        if hasattr(value, method):
+            return np.asarray(getattr(value, method)())
+    arr = np.asarray(value)
+    if arr.dtype == np.float64 and not isinstance(value, np.generic):
+        arr = arr.astype(np.float32)
+    return arr
+
+
+def _spec(name: str | None, value: Any) -> InputSpec:
+    if isinstance(value, InputSpec):
+        try:
+            shape = tuple(canonical(d) for d in value.shape)
+            dt.to_numpy(value.dtype)
+        except (DimError, ValueError) as exc:
+            raise error(
+                "E103", f"input {value.name!r}: {exc}", fix="shapes hold ints or symbol names"
+            ) from exc
+        return replace(value, name=value.name or name, shape=shape)
+    arr = to_numpy(value)
+    try:
+        dtype = dt.from_numpy(arr.dtype)
+    except ValueError as exc:
+        raise error("E103", f"example input {name or ''!r}: {exc}") from exc
+    return InputSpec(name, dtype, tuple(int(d) for d in arr.shape), arr)
+
+
+def normalise_inputs(
+    inputs: Any, dynamic_shapes: Any = None
+) -> tuple[list[InputSpec] | None, list[str] | None]:
+    """(specs, names): specs of example tensors or InputSpecs, or the tensor names of a graph file.
+
+    Args:
+        inputs: tuple or mapping of tensors or InputSpecs, one tensor, or a list of tensor names.
+        dynamic_shapes: {input name or position: {axis: symbol}} or a sequence in input order.
+
+    Raises:
+        CirError: E103.
+    """
+    if inputs is None:
+        return None, None
+    if isinstance(inputs, Mapping):
+        specs = [_spec(str(k), v) for k, v in inputs.items()]
+    elif isinstance(inputs, (list, tuple)):
+        if inputs and all(isinstance(i, str) for i in inputs):
+            return None, list(inputs)
+        specs = [_spec(None, v) for v in inputs]
+    else:
+        specs = [_spec(None, inputs)]
+    return _with_symbols(specs, dynamic_shapes), None
+
+
+def _with_symbols(specs: list[InputSpec], dynamic: Any) -> list[InputSpec]:
+    if dynamic is None:
+        return specs
+    if isinstance(dynamic, Mapping):
+        items = list(dynamic.items())
+    else:
+        items = list(enumerate(dynamic))
+    out = list(specs)
+    names = {s.name: i for i, s in enumerate(specs) if s.name}
+    for key, axes in items:
+        index = key if isinstance(key, int) else names.get(key, -1)
+        if not 0 <= index < len(specs):
+            raise error(
+                "E103",
+                f"dynamic_shapes names input {key!r}, which is not among the inputs",
+                nearest=", ".join([*names] or map(str, range(len(specs)))),
+            )
+        shape = list(out[index].shape)
+        for axis, symbol in (axes or {}).items():
+            if not -len(shape) <= int(axis) < len(shape):
+                raise error(
+                    "E103", f"dynamic_shapes[{key!r}]: axis {axis} of a rank-{len(shape)} input"
+                )
+            shape[int(axis)] = symbol if isinstance(symbol, str) else f"d{index}_{axis}"
+        out[index] = replace(out[index], shape=tuple(shape))
+    return out
+
+
+def feeds_for(
+    specs: Sequence[InputSpec], seed: int, sizes: Mapping[str, int] | None = None
+) -> list[np.ndarray]:
+    """Inputs for validation: seed 0 uses the examples given, others draw numbers of the same kind.
+
+    Floats are standard normal; integers stay inside the example's range (or 0..1 without one), so an
+    index never leaves its table.
+    """
+    rng = np.random.default_rng(seed)
+    out = []
+    for s in specs:
+        if s.example is not None and seed == 0 and not sizes:
+            out.append(s.example)
+            continue
+        env = dict(sizes or {})
+        shape = []
+        for axis, d in enumerate(s.shape):
+            if isinstance(d, int):
+                shape.append(d)
+            elif d in env:
+                shape.append(env[d])
+            else:
+                shape.append(int(s.example.shape[axis]) if s.example is not None else 2)
+        dtype = dt.to_numpy(s.dtype)
+        if s.dtype == "bool":
+            out.append(rng.integers(0, 2, shape).astype(bool))
+        elif dt.is_int(s.dtype):
+            lo, hi = (0, 1) if s.example is None or not s.example.size else (
+                int(s.example.min()),
+                int(s.example.max()),
+            )
+            out.append(rng.integers(lo, hi + 1, shape).astype(dtype))
+        else:
+            out.append(rng.standard_normal(shape).astype(dtype))
+    return out

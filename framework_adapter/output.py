@@ -1,0 +1,64 @@
+"""Writing without half-written results: work in a temporary name beside the target, then rename."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cir.diagnostics import error
+
+
+@contextmanager
+def staged(out: Path) -> Iterator[Path]:
+    """A path to write ``out`` (a file with its side files, or a folder) to; moved into place at the end.
+
+    Everything that the body writes into the yielded path's folder is moved beside ``out``. When the body
+    raises, nothing stays behind.
+
+    Raises:
+        CirError: E502 when the folder cannot be written.
+    """
+    folder = out.resolve().parent
+    made: list[Path] = []
+    probe = folder
+    while not probe.exists():
+        made.append(probe)
+        probe = probe.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=folder))
+    except OSError as exc:
+        raise error(
+            "E502",
+            f"cannot write to {folder}: {exc.strerror or exc}",
+            fix="choose a writable output path",
+        ) from exc
+    try:
+        yield work / out.name
+        for item in sorted(work.iterdir()):
+            final = folder / item.name
+            if final.is_dir() and not final.is_symlink():
+                shutil.rmtree(final)
+            os.replace(item, final)
+    except OSError as exc:
+        _clean(work, made)
+        raise error(
+            "E502", f"cannot write {out}: {exc.strerror or exc}", fix="free space or change the path"
+        ) from exc
+    except BaseException:
+        _clean(work, made)
+        raise
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _clean(work: Path, made: list[Path]) -> None:
+    shutil.rmtree(work, ignore_errors=True)
+    for folder in made:  # deepest first; only folders that this call created and left empty
+        try:
+            folder.rmdir()
+        except OSError:
+            return

@@ -1,0 +1,78 @@
+"""Measured run times of source and artefact, interleaved so that drift of the machine cancels out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+MAX_ROUNDS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Measured times of one call on the same input, with the same machine doing nothing else of ours.
+
+    Attributes:
+        source_ms: median time of the source framework, milliseconds.
+        artifact_ms: median time of the artefact, milliseconds.
+        speedup: median over rounds of source time / artefact time.
+        control: median over rounds of artefact time / artefact time: what is not 1 here is noise.
+        rounds: rounds measured, each artefact - source - artefact.
+        threads: thread counts in words.
+        input: what was fed, in words.
+    """
+
+    source_ms: float
+    artifact_ms: float
+    speedup: float
+    control: float
+    rounds: int
+    threads: str
+    input: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-ready mapping, labelled as measured."""
+        out: dict[str, Any] = {"kind": "measured"}
+        out.update({k: getattr(self, k) for k in self.__slots__})
+        return out
+
+
+def compare_latency(
+    source: Callable[[], Any],
+    artifact: Callable[[], Any],
+    *,
+    budget: float = 3.0,
+    threads: str = "",
+    input: str = "",
+) -> Latency:
+    """Time both sides in rounds of artefact, source, artefact.
+
+    Args:
+        source, artifact: run one inference.
+        budget: seconds after which no further round starts, warm-up included; one round always runs.
+        threads, input: descriptions kept in the result.
+    """
+    end = time.perf_counter() + budget
+    for run in (source, artifact):  # first calls compile, allocate and page in weights
+        run()
+    rounds: list[tuple[float, float, float]] = []
+    while not rounds or (len(rounds) < MAX_ROUNDS and time.perf_counter() < end):
+        rounds.append((_seconds(artifact), _seconds(source), _seconds(artifact)))
+    return Latency(
+        source_ms=1e3 * median(s for _, s, _ in rounds),
+        artifact_ms=1e3 * median(t for a, _, b in rounds for t in (a, b)),
+        speedup=median(2 * s / (a + b) for a, s, b in rounds),
+        control=median(b / a for a, _, b in rounds),
+        rounds=len(rounds),
+        threads=threads,
+        input=input,
+    )
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return max(time.perf_counter() - start, 1e-9)
