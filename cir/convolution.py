@@ -18,8 +18,10 @@ _BLOCK_BYTES = 8 << 20
 _CHANNEL_ELEMENTS = 1 << 15
 
 
-def pad_spatial(x: np.ndarray, lo: Sequence[int], hi: Sequence[int], value: float = 0) -> np.ndarray:
-    """x with the trailing axes padded by a value; x itself when nothing is padded."""
+def pad_spatial(
+    x: np.ndarray, lo: Sequence[int], hi: Sequence[int], value: float = 0
+) -> np.ndarray:
+    """X with the trailing axes padded by a value; x itself when nothing is padded."""
     if not any(lo) and not any(hi):
         return x
     k = len(lo)
@@ -95,9 +97,12 @@ def _shifted(
 ) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
     """(kernel offset, slices of the padded input that the offset meets), for all offsets."""
     for at in np.ndindex(*kernel):
-        yield at, tuple(
-            slice(i * d, i * d + s * (m - 1) + 1, s)
-            for i, d, s, m in zip(at, dilations, strides, count)
+        yield (
+            at,
+            tuple(
+                slice(i * d, i * d + s * (m - 1) + 1, s)
+                for i, d, s, m in zip(at, dilations, strides, count)
+            ),
         )
 
 
@@ -118,7 +123,9 @@ def _depthwise(
             acc, xs, ws = out[i, a : a + some], xp[i, a : a + some, None], weights[a : a + some]
             tmp = term[: len(acc)]
             for j, (at, where) in enumerate(offsets):
-                np.multiply(xs[(..., *where)], ws[(slice(None), slice(None), *at)], out=tmp if j else acc)
+                np.multiply(
+                    xs[(..., *where)], ws[(slice(None), slice(None), *at)], out=tmp if j else acc
+                )
                 if j:
                     acc += tmp
     return out.reshape(n, o, *count)

@@ -134,9 +134,7 @@ def broadcast(dtype: str | None = None) -> Infer:
     return infer
 
 
-def reduced_shape(
-    shape: tuple[Dim, ...], axes: tuple[int, ...], keepdims: bool
-) -> tuple[Dim, ...]:
+def reduced_shape(shape: tuple[Dim, ...], axes: tuple[int, ...], keepdims: bool) -> tuple[Dim, ...]:
     """Shape after reducing canonical (negative) axes."""
     rank = len(shape)
     gone = {a + rank for a in axes}
@@ -184,6 +182,8 @@ def window_count(n: Dim, kernel: int, stride: int, dilation: int, pad: int) -> D
     span = dilation * (kernel - 1) + 1
     if type(n) is int:
         if n + pad < span:
-            raise InferError(f"a window of {span} does not fit into {n} elements and {pad} of padding")
+            raise InferError(
+                f"a window of {span} does not fit into {n} elements and {pad} of padding"
+            )
         return (n + pad - span) // stride + 1
     return dims.add(dims.floordiv(dims.add(n, pad - span), stride), 1)

@@ -1,7 +1,7 @@
 """The reference interpreter: runs a graph with each op's numpy reference, in float64 by default.
 
-It is the judge of strategies, of targets and of the precision report, not a way to serve a model. Values
-are freed after their last use, and constants are read when a node needs them.
+It is the judge of strategies, of targets and of the precision report, not a way to serve a model.
+Values are freed after their last use, and constants are read when a node needs them.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ def run(
         model: the graph, or a model, whose symbol ranges are then checked too.
         feeds: arrays by input name, or in the order of the inputs. An array must have the input's
             dtype (any width of float for a float input); plain numbers and lists are converted.
-        compute: ``"float64"`` or ``"float32"`` runs all floating arithmetic in that dtype, whatever the
-            graph says, save that casts to float16 and bfloat16 still round. None keeps the dtypes as
-            written.
+        compute: ``"float64"`` or ``"float32"`` runs all floating arithmetic in that dtype,
+            whatever the graph says, save that casts to float16 and bfloat16 still round. None
+            keeps the dtypes as written.
         watch: further values to return. One inside a region is the region's last run's.
 
     Returns:
         Value name -> array: outputs in order, then watched values.
 
     Raises:
-        CirError: E103 for wrong feeds; E303 for a watched name that does not exist; E304 when an op's
-            reference refuses its operands or gives another shape than declared.
+        CirError: E103 for wrong feeds; E303 for a watched name that does not exist; E304 when an
+            op's reference refuses its operands or gives another shape than declared.
     """
     graph, ranges = (model.graph, model.symbols) if isinstance(model, Model) else (model, {})
     if compute not in (None, "float32", "float64"):
@@ -76,7 +76,8 @@ def bind_symbols(
     """Bind the symbols of a declared shape to an actual one.
 
     Args:
-        declared: dims of a type; ``actual``: sizes of an array.
+        declared: dims of a type.
+        actual: sizes of an array.
         env: symbol -> size; extended in place. A dim such as ``2*n + 1`` binds ``n`` when it is the
             only unknown and occurs linearly.
         rebind: a dim that is one symbol takes the new size whatever it was bound to before.

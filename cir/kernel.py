@@ -10,6 +10,11 @@ import numpy as np
 
 from cir import dim as dims
 
+#: What references take and give.
+Array = np.ndarray
+#: Evaluated dims, and other integer sequences.
+Ints = tuple[int, ...]
+
 #: dtype -> the dtype its arithmetic runs in; dtypes that are not floats map to None.
 _COMPUTE: dict[np.dtype, np.dtype | None] = {}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cir import dim
 from cir.dim import Dim
@@ -65,6 +66,7 @@ class View:
         """Atoms of each base axis."""
         return _group(self.base, list(enumerate(self.atoms)))
 
+    @lru_cache(maxsize=4096)  # noqa: B019 (views are small values, met again and again)
     def reshape(self, shape: Shape) -> View | None:
         """This view followed by a reshape; None when sizes cannot be proven to line up."""
         parts: list[list[tuple[int, Dim]]] = [[] for _ in self.atoms]  # atom -> its pieces
@@ -133,6 +135,7 @@ class View:
                 out.append(("transpose", tuple(sorted(range(len(arg)), key=lambda i: int(arg[i])))))
         return out
 
+    @lru_cache(maxsize=4096)  # noqa: B019
     def merged(self) -> View:
         """The same view with atoms that always travel together merged into one."""
         if not self.order:
@@ -150,6 +153,7 @@ class View:
         atoms = tuple(dim.product(self.atoms[a] for a in runs[r]) for r in by_base)
         return View(self.base, atoms, tuple(rank[r] for r in range(len(runs))), self.shape)
 
+    @lru_cache(maxsize=4096)  # noqa: B019
     def spelling(self) -> list[tuple[str, tuple[Dim, ...] | tuple[int, ...]]]:
         """The shortest chain: [], one reshape, one transpose, or reshape and transpose in any mix.
 

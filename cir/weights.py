@@ -1,12 +1,13 @@
 """Weight files: a strict safetensors container whose tensors are named by their content.
 
-The key of a tensor is the sha256 of its dtype, shape and bytes, so equal weights are stored once and a
-changed byte is found out. The container is the published safetensors format without ``__metadata__``:
-8 bytes of header length, a JSON header padded with spaces to 8 bytes, then the data without gaps. Tensors
-lie in the order of falling element size, then key, so each one is aligned to its element size.
+The key of a tensor is the sha256 of its dtype, shape and bytes, so equal weights are stored once
+and a changed byte is found out. The container is the published safetensors format without
+``__metadata__``: 8 bytes of header length, a JSON header padded with spaces to 8 bytes, then the
+data without gaps. Tensors lie in the order of falling element size, then key, so each one is
+aligned.
 
-int4 and uint4 have no code in the format: they are stored as a row of U8, two elements a byte, the first in
-the low half; the CIR file holds the true dtype and shape.
+int4 and uint4 have no code in the format: they are stored as a row of U8, two elements a byte, the
+first in the low half; the CIR file holds the true dtype and shape.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def byte_count(t: TensorType) -> int:
 
 
 def _stored_as(t: TensorType) -> tuple[str, tuple[int, ...]]:
-    """safetensors dtype code and shape of a type. Raises CirError E305 when it has none."""
+    """Dtype code and shape a type is stored as. Raises CirError E305 when it has no code."""
     if t.dtype in _NIBBLES:
         return "U8", (byte_count(t),)
     if t.dtype not in _TAGS:
@@ -130,7 +131,7 @@ class Entry:
 
 
 class WeightsFile:
-    """A mapped weights file. Constants taken from it keep the map, so a file replaced later is no harm.
+    """A mapped weights file. Constants taken from it keep the map, whatever becomes of the file.
 
     Args:
         path: the file; it must be a regular file whose real place is in its own folder.
@@ -156,7 +157,8 @@ class WeightsFile:
             raise _bad(self.path, f"has no tensor {key[:12]}…", fix="copy the file that was saved")
         if (entry.tag, entry.shape) != _stored_as(t):
             raise _bad(self.path, f"holds {entry.tag}{list(entry.shape)} for {key[:12]}…, not {t}")
-        data = np.ndarray(entry.end - entry.start, np.uint8, self._map.data, entry.start)
+        data: np.ndarray = np.ndarray(entry.end - entry.start, np.uint8, self._map.data,
+            entry.start)
         if check and _hash(t, data) != key:
             raise _bad(
                 self.path, f"tensor {key[:12]}… differs from its sha256", fix="copy the file again"

@@ -9,25 +9,25 @@ import numpy as np
 from cir import dim as dims
 from cir.graph import TensorType
 from cir.infer import Attrs, Types, broadcast_shapes, checked, same_as, same_dtype, typed
-from cir.kernel import kernel
-from cir.special import erfc
+from cir.kernel import Array, kernel
 from cir.spec import InferContext, InferError, op
+from cir.special import erfc
 
 _SAMPLES: list[dict[str, Any]] = [{"inputs": ["float32[2,3]"]}, {"inputs": ["float32[]"]}]
 _APPROXIMATE = ("none", "tanh")
 
 
-def _gelu(x: np.ndarray, approximate: str) -> np.ndarray:
+def _gelu(x: Array, approximate: str) -> Array:
     if approximate == "tanh":
         return 0.5 * x * (1 + np.tanh(0.7978845608028654 * (x + 0.044715 * (x * x * x))))
     return 0.5 * x * erfc(x * -0.7071067811865476)
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
+def _sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
-def _softplus(x: np.ndarray) -> np.ndarray:
+def _softplus(x: Array) -> Array:
     return np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0)
 
 
@@ -37,8 +37,8 @@ def _softplus(x: np.ndarray) -> np.ndarray:
                   " x * 0.5 * (tanh((x + x * x * x * 0.044715) * 0.7978845608028654) + 1)",
     samples=[*_SAMPLES, {"inputs": ["float32[2,3]"], "approximate": "tanh"}])  # fmt: skip
 @kernel
-def gelu(x, *, approximate):  # type: ignore[no-untyped-def]
-    """x times the normal distribution function of x, exactly (none) or by its tanh approximation.
+def gelu(x: Array, *, approximate: str) -> Array:
+    """X times the normal distribution function of x, exactly (none) or by its tanh approximation.
 
     D. Hendrycks, K. Gimpel, Gaussian Error Linear Units, 2016.
     """
@@ -49,8 +49,8 @@ def gelu(x, *, approximate):  # type: ignore[no-untyped-def]
     decomposition="y = x * sigmoid(x) if beta == 1 else x * sigmoid(x * beta)",
     samples=[*_SAMPLES, {"inputs": ["float32[2,3]"], "beta": 1.5}])  # fmt: skip
 @kernel
-def swish(x, *, beta):  # type: ignore[no-untyped-def]
-    """x * sigmoid(beta * x); SiLU for beta = 1."""
+def swish(x: Array, *, beta: float) -> Array:
+    """X * sigmoid(beta * x); SiLU for beta = 1."""
     return x * _sigmoid(x * beta)
 
 
@@ -59,16 +59,16 @@ def swish(x, *, beta):  # type: ignore[no-untyped-def]
     decomposition="y = clip(x * alpha + beta, min=0.0, max=1.0)",
     samples=[*_SAMPLES, {"inputs": ["float32[2,3]"], "alpha": 0.2}])  # fmt: skip
 @kernel
-def hard_sigmoid(x, *, alpha, beta):  # type: ignore[no-untyped-def]
-    """alpha * x + beta limited to [0, 1]."""
+def hard_sigmoid(x: Array, *, alpha: float, beta: float) -> Array:
+    """Alpha * x + beta limited to [0, 1]."""
     return np.clip(x * alpha + beta, 0, 1)
 
 
 @op("hard_swish(x)", domain="float", layout="elementwise", infer=same_as(0),
     decomposition="y = x * hard_sigmoid(x)", samples=_SAMPLES)  # fmt: skip
 @kernel
-def hard_swish(x):  # type: ignore[no-untyped-def]
-    """x * hard_sigmoid(x), which is x * min(max(x + 3, 0), 6) / 6 (A. Howard et al., 2019)."""
+def hard_swish(x: Array) -> Array:
+    """X * hard_sigmoid(x), which is x * min(max(x + 3, 0), 6) / 6 (A. Howard et al., 2019)."""
     return x * (np.clip(x + 3, 0, 6) / 6)
 
 
@@ -76,8 +76,8 @@ def hard_swish(x):  # type: ignore[no-untyped-def]
     decomposition="y = where(x > 0, x, x * alpha)",
     samples=[*_SAMPLES, {"inputs": ["float32[2,3]"], "alpha": 0.3}])  # fmt: skip
 @kernel
-def leaky_relu(x, *, alpha):  # type: ignore[no-untyped-def]
-    """x above 0, alpha * x below."""
+def leaky_relu(x: Array, *, alpha: float) -> Array:
+    """X above 0, alpha * x below."""
     return np.where(x > 0, x, x * alpha)
 
 
@@ -85,8 +85,8 @@ def leaky_relu(x, *, alpha):  # type: ignore[no-untyped-def]
     decomposition="y = where(x > 0, x, expm1(x) * alpha)",
     samples=[*_SAMPLES, {"inputs": ["float32[2,3]"], "alpha": 0.5}])  # fmt: skip
 @kernel
-def elu(x, *, alpha):  # type: ignore[no-untyped-def]
-    """x above 0, alpha * (e**x - 1) below."""
+def elu(x: Array, *, alpha: float) -> Array:
+    """X above 0, alpha * (e**x - 1) below."""
     return np.where(x > 0, x, np.expm1(x) * alpha)
 
 
@@ -94,7 +94,7 @@ def elu(x, *, alpha):  # type: ignore[no-untyped-def]
     decomposition="y = elu(x, alpha=1.6732632423543772) * 1.0507009873554805",
     samples=_SAMPLES)  # fmt: skip
 @kernel
-def selu(x):  # type: ignore[no-untyped-def]
+def selu(x: Array) -> Array:
     """Scaled elu with the constants of G. Klambauer et al., 2017."""
     return np.where(x > 0, x, np.expm1(x) * 1.6732632423543772) * 1.0507009873554805
 
@@ -112,15 +112,15 @@ def _infer_prelu(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTy
     samples=[{"inputs": ["float32[2,3,4]", "float32[3,1]"]},
              {"inputs": ["float32[2,3]", "float32[]"]}])  # fmt: skip
 @kernel
-def prelu(x, slope):  # type: ignore[no-untyped-def]
-    """x above 0, slope * x below; slope broadcasts to x (a slope per channel is [C, 1, ...])."""
+def prelu(x: Array, slope: Array) -> Array:
+    """X above 0, slope * x below; slope broadcasts to x (a slope per channel is [C, 1, ...])."""
     return np.where(x > 0, x, x * slope)
 
 
 @op("softplus(x)", domain="float", layout="elementwise", infer=same_as(0),
     decomposition="y = log1p(exp(neg(abs(x)))) + relu(x)", samples=_SAMPLES)  # fmt: skip
 @kernel
-def softplus(x):  # type: ignore[no-untyped-def]
+def softplus(x: Array) -> Array:
     """log(1 + e**x) without overflow."""
     return _softplus(x)
 
@@ -128,23 +128,23 @@ def softplus(x):  # type: ignore[no-untyped-def]
 @op("mish(x)", domain="float", layout="elementwise", infer=same_as(0),
     decomposition="y = x * tanh(softplus(x))", samples=_SAMPLES)  # fmt: skip
 @kernel
-def mish(x):  # type: ignore[no-untyped-def]
-    """x * tanh(softplus(x)) (D. Misra, 2019)."""
+def mish(x: Array) -> Array:
+    """X * tanh(softplus(x)) (D. Misra, 2019)."""
     return x * np.tanh(_softplus(x))
 
 
 @op("softsign(x)", domain="float", layout="elementwise", infer=same_as(0),
     decomposition="y = x / (abs(x) + 1)", samples=_SAMPLES)  # fmt: skip
 @kernel
-def softsign(x):  # type: ignore[no-untyped-def]
-    """x / (1 + |x|)."""
+def softsign(x: Array) -> Array:
+    """X / (1 + |x|)."""
     return x / (1 + np.abs(x))
 
 
 @op("log_sigmoid(x)", domain="float", layout="elementwise", infer=same_as(0),
     decomposition="y = neg(softplus(neg(x)))", samples=_SAMPLES)  # fmt: skip
 @kernel
-def log_sigmoid(x):  # type: ignore[no-untyped-def]
+def log_sigmoid(x: Array) -> Array:
     """log(sigmoid(x)) without overflow."""
     return -_softplus(-x)
 
@@ -159,7 +159,7 @@ _AXIS_SAMPLES: list[dict[str, Any]] = [
     decomposition=["e = exp(x - amax(x, axis=axis))", "y = e / sum(e, axis=axis)"],
     samples=_AXIS_SAMPLES)  # fmt: skip
 @kernel
-def softmax(x, *, axis):  # type: ignore[no-untyped-def]
+def softmax(x: Array, *, axis: int) -> Array:
     """e**x divided by its sum along an axis."""
     e = np.exp(x - np.max(x, axis=axis, keepdims=True))
     e /= np.sum(e, axis=axis, keepdims=True, dtype=np.float64).astype(e.dtype)
@@ -170,7 +170,7 @@ def softmax(x, *, axis):  # type: ignore[no-untyped-def]
     decomposition=["c = x - amax(x, axis=axis)", "y = c - log(sum(exp(c), axis=axis))"],
     samples=_AXIS_SAMPLES)  # fmt: skip
 @kernel
-def log_softmax(x, *, axis):  # type: ignore[no-untyped-def]
+def log_softmax(x: Array, *, axis: int) -> Array:
     """log(softmax(x)) without loss for small probabilities."""
     c = x - np.max(x, axis=axis, keepdims=True)
     return c - np.log(np.sum(np.exp(c), axis=axis, keepdims=True, dtype=np.float64)).astype(c.dtype)
@@ -186,7 +186,7 @@ def _infer_gated(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTy
     return [TensorType(t.dtype, (*t.shape[:at], half, *t.shape[at + 1 :]))]
 
 
-def _halves(x: np.ndarray, axis: int, gate_first: bool) -> tuple[np.ndarray, np.ndarray]:
+def _halves(x: Array, axis: int, gate_first: bool) -> tuple[Array, Array]:
     """(value half, gate half)."""
     a, b = np.split(x, 2, axis=axis)
     return (b, a) if gate_first else (a, b)
@@ -206,7 +206,7 @@ _GATED_SAMPLES: list[dict[str, Any]] = [
                    " a * gelu(b, approximate=approximate)"],
     samples=[*_GATED_SAMPLES, {"inputs": ["float32[2,6]"], "approximate": "tanh"}])  # fmt: skip
 @kernel
-def geglu(x, *, axis, approximate, gate_first):  # type: ignore[no-untyped-def]
+def geglu(x: Array, *, axis: int, approximate: str, gate_first: bool) -> Array:
     """Halves of x along an axis: the value times gelu of the gate (N. Shazeer, GLU Variants, 2020)."""
     value, gate = _halves(x, axis, gate_first)
     return value * _gelu(gate, approximate)
@@ -218,7 +218,7 @@ def geglu(x, *, axis, approximate, gate_first):  # type: ignore[no-untyped-def]
                    "y = swish(a) * b if gate_first else a * swish(b)"],
     samples=_GATED_SAMPLES)  # fmt: skip
 @kernel
-def swi_glu(x, *, axis, gate_first):  # type: ignore[no-untyped-def]
+def swi_glu(x: Array, *, axis: int, gate_first: bool) -> Array:
     """Halves of x along an axis: the value times swish of the gate (N. Shazeer, GLU Variants, 2020)."""
     value, gate = _halves(x, axis, gate_first)
     return value * (gate * _sigmoid(gate))

@@ -8,8 +8,17 @@ from typing import Any
 import numpy as np
 
 from cir.graph import TensorType
-from cir.infer import Attrs, Types, broadcast_shapes, need_min_rank, optional, same_dim, same_dtype, typed
-from cir.kernel import kernel
+from cir.infer import (
+    Attrs,
+    Types,
+    broadcast_shapes,
+    need_min_rank,
+    optional,
+    same_dim,
+    same_dtype,
+    typed,
+)
+from cir.kernel import Array, kernel
 from cir.ops.linear import for_blas
 from cir.spec import InferContext, InferError, op
 
@@ -39,8 +48,8 @@ def _infer_attention(types: Types, attrs: Attrs, ctx: InferContext) -> list[Tens
 
 
 def _block(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: Any, scale: float, causal: bool, first: int
-) -> np.ndarray:
+    q: Array, k: Array, v: Array, mask: Any, scale: float, causal: bool, first: int
+) -> Array:
     """Attention of query rows first, first + 1, ... over all keys."""
     s = np.matmul(for_blas(q), np.swapaxes(for_blas(k), -1, -2))
     s *= scale
@@ -61,8 +70,8 @@ def _block(
 
 
 def _attend(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: Any, scale: float, causal: bool,
-    out: np.ndarray,
+    q: Array, k: Array, v: Array, mask: Any, scale: float, causal: bool,
+    out: Array,
 ) -> None:  # fmt: skip
     """Fill out, cutting leading axes first and query rows last until the scores fit."""
     queries, keys = q.shape[-2], k.shape[-2]
@@ -103,7 +112,9 @@ _NOT_BOOL = "mask is None or mask.dtype != 'bool'"
              {"inputs": ["float32[2,3,4]", "float32[2,3,4]", "float32[2,3,4]", "bool[3,3]"],
               "scale": 0.5, "causal": True}])  # fmt: skip
 @kernel
-def scaled_dot_product_attention(q, k, v, mask=None, *, scale, causal):  # type: ignore[no-untyped-def]
+def scaled_dot_product_attention(
+    q: Array, k: Array, v: Array, mask: Array | None = None, *, scale: float, causal: bool
+) -> Array:
     """softmax(scale * q @ k^T + mask) @ v: q [..., S, D], k [..., T, D], v [..., T, E] to [..., S, E].
 
     A floating mask is added, a boolean one keeps where True; it broadcasts to [..., S, T]. causal keeps

@@ -11,14 +11,18 @@ from cir.infer import Attrs, Types, typed
 from cir.spec import InferContext, InferError, op
 
 
-def _regions(ctx: InferContext, names: tuple[str, str], operands: Sequence[TensorType]) -> list[Graph]:
+def _regions(
+    ctx: InferContext, names: tuple[str, str], operands: Sequence[TensorType]
+) -> list[Graph]:
     """The two regions, whose inputs must have the operands' types."""
     if len(ctx.regions) != 2:
         raise InferError(f"needs the regions {names[0]} and {names[1]}, got {len(ctx.regions)}")
     for name, region in zip(names, ctx.regions):
         given = [region.types[i] for i in region.inputs]
         if len(given) != len(operands):
-            raise InferError(f"region {name} takes {len(given)} inputs, got {len(operands)} operands")
+            raise InferError(
+                f"region {name} takes {len(given)} inputs, got {len(operands)} operands"
+            )
         for i, (a, b) in enumerate(zip(given, operands)):
             if a != b:
                 raise InferError(f"region {name} takes {a} as input {i}, the operand is {b}")
@@ -44,7 +48,9 @@ def _infer_cond(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTyp
     out = []
     for i, (a, b) in enumerate(zip(then, other)):
         if a.dtype != b.dtype or a.rank != b.rank:
-            raise InferError(f"result {i} is {a} in then, {b} in else: dtype and rank must be equal")
+            raise InferError(
+                f"result {i} is {a} in then, {b} in else: dtype and rank must be equal"
+            )
         shape: tuple[Dim, ...] = tuple(
             m if m == n else ctx.fresh() for m, n in zip(a.shape, b.shape)
         )
@@ -72,10 +78,14 @@ def _infer_while(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTy
         raise InferError(f"region cond gives {shown}, must give one bool[]")
     results = _results(body)
     if len(results) != carried:
-        raise InferError(f"region body gives {len(results)} results, must give the {carried} carried")
+        raise InferError(
+            f"region body gives {len(results)} results, must give the {carried} carried"
+        )
     for i, (a, b) in enumerate(zip(operands, results)):
         if a != b:
-            raise InferError(f"carried value {i} enters as {a}, region body gives {b}: must be equal")
+            raise InferError(
+                f"carried value {i} enters as {a}, region body gives {b}: must be equal"
+            )
     return results
 
 

@@ -20,7 +20,7 @@ from cir.infer import (
     typed,
     window_count,
 )
-from cir.kernel import kernel
+from cir.kernel import Array, Ints, kernel
 from cir.spec import InferContext, InferError, op
 
 
@@ -92,7 +92,16 @@ _PLAIN = {"strides": [1, 1], "pads": [1, 1, 1, 1], "dilations": [1, 1]}
              {"inputs": ["float32[1,2,3,4,5]", "float32[3,2,2,2,2]", "float32[3]"],
               "strides": [1, 2, 1], "pads": [0, 1, 0, 1, 0, 1], "dilations": [1, 1, 2]}])  # fmt: skip
 @kernel
-def conv(x, w, b=None, *, strides, pads, dilations, groups):  # type: ignore[no-untyped-def]
+def conv(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    strides: Ints,
+    pads: Ints,
+    dilations: Ints,
+    groups: int,
+) -> Array:
     """Cross-correlation with w [O, C/groups, *k] and bias b [O]: [N, O, *out].
 
     out = (S + low pad + high pad - dilation*(k - 1) - 1)//stride + 1 on each spatial axis; ``pads`` holds
@@ -136,7 +145,17 @@ def _infer_conv_transpose(types: Types, attrs: Attrs, ctx: InferContext) -> list
              {"inputs": ["float32[2,3,5]", "float32[3,2,4]", "float32[2]"], "strides": [2],
               "pads": [1, 1], "dilations": [1], "output_padding": [0]}])  # fmt: skip
 @kernel
-def conv_transpose(x, w, b=None, *, strides, pads, dilations, groups, output_padding):  # type: ignore[no-untyped-def]
+def conv_transpose(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    strides: Ints,
+    pads: Ints,
+    dilations: Ints,
+    groups: int,
+    output_padding: Ints,
+) -> Array:
     """Gradient of conv with respect to its input, w [C, O/groups, *k] and bias b [O]: [N, O, *out].
 
     out = (S - 1)*stride + dilation*(k - 1) + 1 + output_padding - low pad - high pad.

@@ -13,9 +13,9 @@ import numpy as np
 from cir import dtype as dt
 from cir.graph import TensorType
 from cir.infer import Attrs, Types, broadcast, broadcast_shapes, same_as, same_dtype, typed
-from cir.kernel import is_symbolic, kernel, sym_compare, sym_maximum, sym_minimum
-from cir.special import erf, erfc
+from cir.kernel import Array, is_symbolic, kernel, sym_compare, sym_maximum, sym_minimum
 from cir.spec import InferContext, InferError, op
+from cir.special import erf, erfc
 
 _PAIRS = (("float32[2,3]", "float32[2,3]"), ("float32[2,1,3]", "float32[4,1]"))
 
@@ -24,7 +24,7 @@ def _unary(
     name: str, fn: Callable[..., Any], doc: str, *, domain: str = "float", dtype: str | None = None,
     samples: tuple[str, ...] = ("float32[2,3]", "float32[]"),
 ) -> None:  # fmt: skip
-    def reference(x: np.ndarray) -> np.ndarray:
+    def reference(x: Array) -> Array:
         return fn(x)
 
     reference.__name__, reference.__doc__ = name, doc
@@ -42,7 +42,7 @@ def _binary(
     dtype: str | None = None, commutative: bool = False,
     samples: tuple[tuple[str, str], ...] = _PAIRS,
 ) -> None:  # fmt: skip
-    def reference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def reference(a: Array, b: Array) -> Array:
         return fn(a, b)
 
     reference.__name__, reference.__doc__ = name, doc
@@ -56,7 +56,7 @@ def _binary(
     )(kernel(reference))
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
+def _sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
@@ -99,11 +99,11 @@ _unary("logical_not", np.logical_not, "not x.", domain="bool", samples=("bool[2,
 _unary("bitwise_not", np.invert, "~x.", domain="int", samples=("int64[2,3]", "uint8[4]<99"))
 
 
-def _maximum(a: np.ndarray, b: np.ndarray) -> Any:
+def _maximum(a: Array, b: Array) -> Any:
     return sym_maximum(a, b) if is_symbolic(a, b) else np.maximum(a, b)
 
 
-def _minimum(a: np.ndarray, b: np.ndarray) -> Any:
+def _minimum(a: Array, b: Array) -> Any:
     return sym_minimum(a, b) if is_symbolic(a, b) else np.minimum(a, b)
 
 
@@ -120,15 +120,19 @@ _binary("floordiv", np.floor_divide, "a // b, rounding down as Python does.", sa
 _binary("mod", np.mod, "a % b with the sign of b, as Python does.", samples=_DIVIDE)
 _binary("pow", np.power, "a ** b.",
         samples=(("+float32[2,3]", "float32[3]"), ("int64[2,3]", "+int64[3]<4")))  # fmt: skip
-_binary("maximum", _maximum, "Larger of a and b; nan if either is.", commutative=True, samples=_BOTH)
-_binary("minimum", _minimum, "Smaller of a and b; nan if either is.", commutative=True, samples=_BOTH)
+_binary(
+    "maximum", _maximum, "Larger of a and b; nan if either is.", commutative=True, samples=_BOTH
+)
+_binary(
+    "minimum", _minimum, "Smaller of a and b; nan if either is.", commutative=True, samples=_BOTH
+)
 _binary("atan2", np.arctan2, "Angle of the point (b, a), radians.", domain="float")
 _binary("squared_difference", lambda a, b: (a - b) * (a - b), "(a - b) squared.",
         commutative=True, samples=_BOTH)  # fmt: skip
 
 
 def _comparison(name: str, fn: Callable[..., Any], symbol: str, domain: str, swap: bool) -> None:
-    def compare(a: np.ndarray, b: np.ndarray) -> Any:
+    def compare(a: Array, b: Array) -> Any:
         return fn(sym_compare(a, b), 0) if is_symbolic(a, b) else fn(a, b)
 
     samples = (_PAIRS[1], ("int64[2,3]<3", "int64[3]<3"))
@@ -171,8 +175,8 @@ def _infer_where(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTy
              {"inputs": ["bool[4,1]", "float32[]", "float32[2,1,3]"]},
              {"inputs": ["bool[3]", "int64[2,3]", "int64[2,1]"]}])  # fmt: skip
 @kernel
-def where(cond, x, y):  # type: ignore[no-untyped-def]
-    """x where cond holds, else y; the three broadcast."""
+def where(cond: Array, x: Array, y: Array) -> Array:
+    """X where cond holds, else y; the three broadcast."""
     if cond.dtype == object:
         raise TypeError("the condition depends on symbolic dims")
     return np.where(cond, x, y)
@@ -189,8 +193,8 @@ def _infer_cast(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTyp
              {"inputs": ["int64[2,3]"], "dtype": "bool"},
              {"inputs": ["float32[3]"], "dtype": "bfloat16"},
              {"inputs": ["bool[2]"], "dtype": "float32"}])  # fmt: skip
-def cast(x, *, dtype):  # type: ignore[no-untyped-def]
-    """x in another dtype: floats to integers round towards zero, numbers to bool are x != 0.
+def cast(x: Array, *, dtype: str) -> Array:
+    """X in another dtype: floats to integers round towards zero, numbers to bool are x != 0.
 
     A float beyond the integer's range, or nan, gives an unspecified value.
     """
@@ -232,8 +236,8 @@ def _bound(v: float | None, dtype: np.dtype) -> Any:
              {"inputs": ["float32[4]"], "min": 0.0},
              {"inputs": ["int64[2,3]"], "max": 2.0}])  # fmt: skip
 @kernel
-def clip(x, *, min, max):  # type: ignore[no-untyped-def]
-    """x limited to [min, max]; a bound of None does not limit; nan stays nan."""
+def clip(x: Array, *, min: float | None, max: float | None) -> Array:
+    """X limited to [min, max]; a bound of None does not limit; nan stays nan."""
     lo, hi = _bound(min, x.dtype), _bound(max, x.dtype)
     if lo is not None:
         x = _maximum(x, np.asarray(lo, dtype=x.dtype))

@@ -8,12 +8,13 @@ from cir import dim as dims
 from cir.dim import Dim
 from cir.graph import TensorType
 from cir.infer import Attrs, Types, need_choice, need_min_rank, same_dim, same_dtype, typed
+from cir.kernel import Array
 from cir.spec import InferContext, InferError, op
 
 _INDEXED = {"x": "any", "indices": "int", "updates": "any"}
 
 
-def _integers(indices: np.ndarray) -> np.ndarray:
+def _integers(indices: Array) -> Array:
     """Indices as integers; TypeError when one is symbolic."""
     return indices.astype(np.int64) if indices.dtype == object else indices
 
@@ -29,7 +30,7 @@ def _infer_gather(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorT
     samples=[{"inputs": ["float32[5,3]", "int64[2,4]<5"]},
              {"inputs": ["float32[2,5,3]", "int32[]<5"], "axis": 1},
              {"inputs": ["int64[4]", "int64[3]<4"], "axis": -1}])  # fmt: skip
-def gather(x, indices, *, axis):  # type: ignore[no-untyped-def]
+def gather(x: Array, indices: Array, *, axis: int) -> Array:
     """Slices of x at indices along an axis: x.shape[:axis] + indices.shape + x.shape[axis+1:]."""
     return np.take(x, _integers(indices), axis=axis)
 
@@ -52,7 +53,7 @@ def _infer_gather_elements(types: Types, attrs: Attrs, ctx: InferContext) -> lis
     layout="axis",
     samples=[{"inputs": ["float32[2,5]", "int64[2,3]<5"], "axis": -1},
              {"inputs": ["float32[4,3]", "int64[2,2]<4"], "axis": 0}])  # fmt: skip
-def gather_elements(x, indices, *, axis):  # type: ignore[no-untyped-def]
+def gather_elements(x: Array, indices: Array, *, axis: int) -> Array:
     """y[i, j, ...] = x[i, indices[i, j, ...], ...]: one element for each index, along an axis."""
     return np.take_along_axis(x[_region(x.ndim, indices.shape, axis)], indices, axis)
 
@@ -68,7 +69,9 @@ def _index_depth(i: TensorType, x: TensorType, batch: int) -> int:
     if not isinstance(depth, int):
         raise InferError(f"the last dim of indices {i} must be a known number")
     if batch + depth > x.rank:
-        raise InferError(f"indices of depth {depth} (after {batch} batch axes) exceed the rank of {x}")
+        raise InferError(
+            f"indices of depth {depth} (after {batch} batch axes) exceed the rank of {x}"
+        )
     return depth
 
 
@@ -86,7 +89,7 @@ def _infer_gather_nd(types: Types, attrs: Attrs, ctx: InferContext) -> list[Tens
 @op("gather_nd(x, indices; batch_dims: int = 0)", domain=_INDEXED, infer=_infer_gather_nd,
     samples=[{"inputs": ["float32[4,4,3]", "int64[2,5,2]<4"]},
              {"inputs": ["float32[2,3,4]", "int64[2,5,1]<3"], "batch_dims": 1}])  # fmt: skip
-def gather_nd(x, indices, *, batch_dims):  # type: ignore[no-untyped-def]
+def gather_nd(x: Array, indices: Array, *, batch_dims: int) -> Array:
     """Slices of x at the index vectors of the last axis of indices; leading batch axes are shared."""
     grids = []
     for j in range(batch_dims):
@@ -100,7 +103,7 @@ _REDUCTIONS = ("none", "add", "mul", "max", "min")
 _AT = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
 
 
-def _scatter(x: np.ndarray, index: tuple[np.ndarray, ...], updates: np.ndarray, how: str) -> np.ndarray:
+def _scatter(x: Array, index: tuple[Array, ...], updates: Array, how: str) -> Array:
     out = x.copy()
     if how == "none":
         out[index] = updates
@@ -126,8 +129,8 @@ def _infer_scatter_nd(types: Types, attrs: Attrs, ctx: InferContext) -> list[Ten
     samples=[{"inputs": ["float32[4,3]", "int64[2,1]<4", "float32[2,3]"]},
              {"inputs": ["float32[4,3]", "int64[5,2]<3", "float32[5]"], "reduction": "add"},
              {"inputs": ["int64[4]", "int64[5,1]<4", "int64[5]"], "reduction": "max"}])  # fmt: skip
-def scatter_nd(x, indices, updates, *, reduction):  # type: ignore[no-untyped-def]
-    """x with slices at the index vectors replaced by, or combined with, updates.
+def scatter_nd(x: Array, indices: Array, updates: Array, *, reduction: str) -> Array:
+    """X with slices at the index vectors replaced by, or combined with, updates.
 
     With reduction none and an index that occurs twice, the later update stays.
     """
@@ -149,8 +152,10 @@ def _infer_scatter_elements(types: Types, attrs: Attrs, ctx: InferContext) -> li
     samples=[{"inputs": ["float32[2,5]", "int64[2,1]<5", "float32[2,1]"], "axis": -1},
              {"inputs": ["float32[4,3]", "int64[6,2]<4", "float32[6,2]"], "axis": 0,
               "reduction": "add"}])  # fmt: skip
-def scatter_elements(x, indices, updates, *, axis, reduction):  # type: ignore[no-untyped-def]
-    """x with x[i, indices[i, j, ...], ...] replaced by, or combined with, updates[i, j, ...]."""
+def scatter_elements(
+    x: Array, indices: Array, updates: Array, *, axis: int, reduction: str
+) -> Array:
+    """X with x[i, indices[i, j, ...], ...] replaced by, or combined with, updates[i, j, ...]."""
     index = list(np.indices(indices.shape, sparse=True))
     index[axis] = indices
     return _scatter(x, tuple(index), updates, reduction)
@@ -162,6 +167,6 @@ def _infer_nonzero(types: Types, attrs: Attrs, ctx: InferContext) -> list[Tensor
 
 @op("nonzero(x)", infer=_infer_nonzero,
     samples=[{"inputs": ["bool[3,4]"]}, {"inputs": ["int64[5]<2"]}])  # fmt: skip
-def nonzero(x):  # type: ignore[no-untyped-def]
+def nonzero(x: Array) -> Array:
     """Index vectors of the elements that are not zero, in row-major order: int64[n, rank]."""
     return np.argwhere(x).astype(np.int64)

@@ -18,7 +18,7 @@ from cir.infer import (
     same_dtype,
     typed,
 )
-from cir.kernel import kernel
+from cir.kernel import Array, kernel
 from cir.spec import InferContext, InferError, op
 
 
@@ -37,7 +37,7 @@ def _infer_matmul(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorT
     return [TensorType(a.dtype, (*lead, *rows, *cols))]
 
 
-def for_blas(x: np.ndarray) -> np.ndarray:
+def for_blas(x: Array) -> Array:
     """x, copied when BLAS would refuse its last two axes (broadcast or doubly strided)."""
     if x.ndim < 2:
         return x
@@ -55,7 +55,7 @@ def for_blas(x: np.ndarray) -> np.ndarray:
              {"inputs": ["float32[3]", "float32[2,3,4]"]},
              {"inputs": ["int64[2,3]", "int64[3]"]}])  # fmt: skip
 @kernel
-def matmul(a, b):  # type: ignore[no-untyped-def]
+def matmul(a: Array, b: Array) -> Array:
     """Matrix product over the last two axes; leading axes broadcast; rank 1 is a row or a column."""
     return np.matmul(for_blas(a), for_blas(b))
 
@@ -66,7 +66,9 @@ def _infer_linear(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorT
     need_min_rank(x, 1, "x")
     need_rank(w, 2, "w")
     if x.shape[-1] != w.shape[1]:
-        same_dim(x.shape[-1], w.shape[1], f"last axis of x {x} and axis 1 of w {w} (w is [out, in])")
+        same_dim(
+            x.shape[-1], w.shape[1], f"last axis of x {x} and axis 1 of w {w} (w is [out, in])"
+        )
     if b is not None:
         same_dtype(x, b)
         need_rank(b, 1, "b")
@@ -79,8 +81,8 @@ def _infer_linear(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorT
     samples=[{"inputs": ["float32[2,3]", "float32[4,3]", "float32[4]"]},
              {"inputs": ["float32[2,5,3]", "float32[4,3]"]}])  # fmt: skip
 @kernel
-def linear(x, w, b=None):  # type: ignore[no-untyped-def]
-    """x @ w.T + b over the last axis of x; w is [out, in], b is [out]."""
+def linear(x: Array, w: Array, b: Array | None = None) -> Array:
+    """X @ w.T + b over the last axis of x; w is [out, in], b is [out]."""
     y = (for_blas(x.reshape(-1, x.shape[-1])) @ for_blas(w).T).reshape(*x.shape[:-1], w.shape[0])
     return y if b is None else np.add(y, b, out=y)
 
@@ -117,7 +119,9 @@ def parse_equation(equation: str, ranks: list[int]) -> tuple[list[str], str]:
     if arrow:
         result = result.replace("...", dots, 1)
     else:
-        result = dots + "".join(sorted(c for c in set(seen) if seen.count(c) == 1 and c not in dots))
+        result = dots + "".join(
+            sorted(c for c in set(seen) if seen.count(c) == 1 and c not in dots)
+        )
     if len(set(result)) != len(result) or not set(result) <= set(seen):
         raise InferError(f"result of {equation!r} must hold each label once, from the operands")
     return out, result
@@ -145,7 +149,7 @@ def _infer_einsum(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorT
              {"inputs": ["float32[3,3]"], "equation": "ii"},
              {"inputs": ["float32[2,3]", "float32[3,4]", "float32[4]"], "equation": "ij,jk,k"}])  # fmt: skip
 @kernel
-def einsum(*xs, equation):  # type: ignore[no-untyped-def]
+def einsum(*xs: Array, equation: str) -> Array:
     """Sum of products over the labels that the result leaves out (Einstein's convention)."""
     labels, result = parse_equation(equation, [x.ndim for x in xs])
     return np.einsum(f"{','.join(labels)}->{result}", *xs, optimize=True)

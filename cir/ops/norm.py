@@ -8,13 +8,22 @@ import numpy as np
 
 from cir import dim as dims
 from cir.graph import TensorType
-from cir.infer import Attrs, Types, need_min_rank, need_positive, need_rank, optional, same_dim
-from cir.infer import same_dtype, typed
-from cir.kernel import kernel
+from cir.infer import (
+    Attrs,
+    Types,
+    need_min_rank,
+    need_positive,
+    need_rank,
+    optional,
+    same_dim,
+    same_dtype,
+    typed,
+)
+from cir.kernel import Array, kernel
 from cir.spec import InferContext, InferError, op
 
 
-def _normalise(x: np.ndarray, axes: tuple[int, ...], epsilon: float, centre: bool = True) -> np.ndarray:
+def _normalise(x: Array, axes: tuple[int, ...], epsilon: float, centre: bool = True) -> Array:
     """(x - mean) / sqrt(variance + epsilon) over axes; without centring x / sqrt(mean(x*x) + epsilon)."""
     if centre:
         x = x - np.mean(x, axis=axes, keepdims=True, dtype=np.float64).astype(x.dtype)
@@ -22,8 +31,8 @@ def _normalise(x: np.ndarray, axes: tuple[int, ...], epsilon: float, centre: boo
     return x * (1 / np.sqrt(power + epsilon)).astype(x.dtype)
 
 
-def _affine(y: np.ndarray, scale: Any, bias: Any, trailing: int = 0) -> np.ndarray:
-    """y * scale + bias, each optional and given that many trailing axes of size 1."""
+def _affine(y: Array, scale: Any, bias: Any, trailing: int = 0) -> Array:
+    """Y * scale + bias, each optional and given that many trailing axes of size 1."""
     for operand, combine in ((scale, np.multiply), (bias, np.add)):
         if operand is not None:
             y = combine(y, operand.reshape(*operand.shape, *[1] * trailing))
@@ -58,7 +67,9 @@ def _infer_batch_norm(types: Types, attrs: Attrs, ctx: InferContext) -> list[Ten
              {"inputs": ["float32[4,3]", "float32[3]", "float32[3]", "float32[3]", "+float32[3]"],
               "epsilon": 1e-3}])  # fmt: skip
 @kernel
-def batch_norm(x, scale, bias, mean, var, *, epsilon):  # type: ignore[no-untyped-def]
+def batch_norm(
+    x: Array, scale: Array, bias: Array, mean: Array, var: Array, *, epsilon: float
+) -> Array:
     """(x - mean) / sqrt(var + epsilon) * scale + bias with one of each per channel (axis 1)."""
     tail = x.ndim - 2
     factor = scale / np.sqrt(var + np.asarray(epsilon, dtype=var.dtype))
@@ -96,7 +107,9 @@ def _infer_layer_norm(types: Types, attrs: Attrs, ctx: InferContext) -> list[Ten
              {"inputs": ["float32[2,8]", "float32[8]"], "epsilon": 1e-6},
              {"inputs": ["float32[2,8]"]}])  # fmt: skip
 @kernel
-def layer_norm(x, scale=None, bias=None, *, axis, epsilon):  # type: ignore[no-untyped-def]
+def layer_norm(
+    x: Array, scale: Array | None = None, bias: Array | None = None, *, axis: int, epsilon: float
+) -> Array:
     """(x - mean) / sqrt(variance + epsilon) over axes axis..-1, times scale, plus bias.
 
     The variance is the biased one; scale and bias have the shape of the normalised axes
@@ -119,8 +132,8 @@ def _infer_rms_norm(types: Types, attrs: Attrs, ctx: InferContext) -> list[Tenso
     samples=[{"inputs": ["float32[2,3,8]", "float32[8]"]},
              {"inputs": ["float32[2,3,4]"], "axis": 1, "epsilon": 1e-5}])  # fmt: skip
 @kernel
-def rms_norm(x, scale=None, *, axis, epsilon):  # type: ignore[no-untyped-def]
-    """x / sqrt(mean(x*x) + epsilon) over axes axis..-1, times scale (B. Zhang, R. Sennrich, 2019)."""
+def rms_norm(x: Array, scale: Array | None = None, *, axis: int, epsilon: float) -> Array:
+    """X / sqrt(mean(x*x) + epsilon) over axes axis..-1, times scale (B. Zhang, R. Sennrich, 2019)."""
     return _affine(_normalise(x, tuple(range(axis, 0)), epsilon, centre=False), scale, None)
 
 
@@ -141,7 +154,7 @@ def _infer_group_norm(types: Types, attrs: Attrs, ctx: InferContext) -> list[Ten
     return [x]
 
 
-def _group_norm(x: np.ndarray, scale: Any, bias: Any, num_groups: int, epsilon: float) -> np.ndarray:
+def _group_norm(x: Array, scale: Any, bias: Any, num_groups: int, epsilon: float) -> Array:
     n, c, *spatial = x.shape
     h = x.reshape(n, num_groups, c // num_groups, *spatial)
     h = _normalise(h, tuple(range(2, h.ndim)), epsilon)
@@ -167,7 +180,14 @@ _GROUP_SAMPLES: list[dict[str, Any]] = [
                    "y = h * s + t"],
     samples=_GROUP_SAMPLES)  # fmt: skip
 @kernel
-def group_norm(x, scale=None, bias=None, *, num_groups, epsilon):  # type: ignore[no-untyped-def]
+def group_norm(
+    x: Array,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    *,
+    num_groups: int,
+    epsilon: float,
+) -> Array:
     """Layer normalisation of each group of channels with its spatial axes; scale and bias are [C].
 
     With as many groups as channels this is instance normalisation (Y. Wu, K. He, 2018).
@@ -180,7 +200,14 @@ def group_norm(x, scale=None, bias=None, *, num_groups, epsilon):  # type: ignor
     decomposition="y = swish(group_norm(x, scale, bias, num_groups=num_groups, epsilon=epsilon))",
     samples=_GROUP_SAMPLES)  # fmt: skip
 @kernel
-def group_norm_silu(x, scale=None, bias=None, *, num_groups, epsilon):  # type: ignore[no-untyped-def]
+def group_norm_silu(
+    x: Array,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    *,
+    num_groups: int,
+    epsilon: float,
+) -> Array:
     """swish(group_norm(x)): normalisation and activation in one."""
     y = _group_norm(x, scale, bias, num_groups, epsilon)
     return y / (1 + np.exp(-y))

@@ -6,7 +6,7 @@ import numpy as np
 
 from cir.graph import TensorType
 from cir.infer import Attrs, Types, same_dim, same_dtype, typed
-from cir.kernel import kernel
+from cir.kernel import Array, kernel
 from cir.spec import InferContext, InferError, op
 
 #: Storage dtype -> smallest and largest value (float8 saturates).
@@ -36,12 +36,14 @@ def _infer_quantize(types: Types, attrs: Attrs, ctx: InferContext) -> list[Tenso
     x, scale, zero_point = typed(types, 0), typed(types, 1), typed(types, 2)
     same_dtype(x, scale)
     if zero_point.dtype not in _RANGE:
-        raise InferError(f"zero_point is {zero_point}, its dtype must be one of: {', '.join(_RANGE)}")
+        raise InferError(
+            f"zero_point is {zero_point}, its dtype must be one of: {', '.join(_RANGE)}"
+        )
     _check(x, scale, zero_point, attrs["axis"])
     return [TensorType(zero_point.dtype, x.shape)]
 
 
-def _along(t: np.ndarray, axis: int) -> np.ndarray:
+def _along(t: Array, axis: int) -> Array:
     """A scale or zero point shaped to broadcast along a (negative) axis."""
     return t.reshape(*t.shape, *[1] * (-1 - axis)) if t.ndim else t
 
@@ -51,7 +53,7 @@ def _along(t: np.ndarray, axis: int) -> np.ndarray:
     samples=[{"inputs": ["float32[2,3]", "+float32[]", "uint8[]<9"]},
              {"inputs": ["float32[2,3,4]", "+float32[3]", "int8[3]<9"], "axis": 1}])  # fmt: skip
 @kernel
-def quantize(x, scale, zero_point, *, axis):  # type: ignore[no-untyped-def]
+def quantize(x: Array, scale: Array, zero_point: Array, *, axis: int) -> Array:
     """round(x / scale) + zero_point, halves to even, saturated, in the dtype of zero_point.
 
     scale and zero_point have rank 0, or rank 1 along ``axis``. float8 does not round to integers.
@@ -86,7 +88,7 @@ def _infer_dequantize(types: Types, attrs: Attrs, ctx: InferContext) -> list[Ten
     samples=[{"inputs": ["uint8[2,3]<99", "+float32[]", "uint8[]<9"]},
              {"inputs": ["int8[2,3,4]<99", "+float32[3]", "int8[3]<9"], "axis": 1}])  # fmt: skip
 @kernel
-def dequantize(x, scale, zero_point, *, axis):  # type: ignore[no-untyped-def]
+def dequantize(x: Array, scale: Array, zero_point: Array, *, axis: int) -> Array:
     """(x - zero_point) * scale in the dtype of scale, which has rank 0, or rank 1 along ``axis``."""
     shifted = x.astype(np.float64) - _along(zero_point, axis).astype(np.float64)
     return (shifted * _along(scale, axis)).astype(scale.dtype)

@@ -9,7 +9,7 @@ import numpy as np
 
 from cir.graph import TensorType
 from cir.infer import Attrs, Types, reduction, same_as, typed
-from cir.kernel import accumulator, is_symbolic, kernel, sym_maximum, sym_minimum
+from cir.kernel import Array, Ints, accumulator, is_symbolic, kernel, sym_maximum, sym_minimum
 from cir.spec import InferContext, InferError, op
 
 _FLOAT_SAMPLES: tuple[dict[str, Any], ...] = (
@@ -27,7 +27,7 @@ def _reduce(
     name: str, fn: Callable[..., Any], doc: str, *, domain: str = "number",
     samples: tuple[dict[str, Any], ...] = _NUMBER_SAMPLES,
 ) -> None:  # fmt: skip
-    def reference(x: np.ndarray, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+    def reference(x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Any:
         return fn(x, axis, keepdims)
 
     reference.__name__, reference.__doc__ = name, doc
@@ -40,12 +40,12 @@ def _reduce(
     )(kernel(reference))
 
 
-def _amax(x: np.ndarray, axis: tuple[int, ...], keepdims: bool) -> Any:
+def _amax(x: Array, axis: tuple[int, ...], keepdims: bool) -> Any:
     reduce = sym_maximum.reduce if is_symbolic(x) else np.max
     return reduce(x, axis=axis, keepdims=keepdims)
 
 
-def _amin(x: np.ndarray, axis: tuple[int, ...], keepdims: bool) -> Any:
+def _amin(x: Array, axis: tuple[int, ...], keepdims: bool) -> Any:
     reduce = sym_minimum.reduce if is_symbolic(x) else np.min
     return reduce(x, axis=axis, keepdims=keepdims)
 
@@ -71,7 +71,7 @@ _reduce("all", lambda x, a, k: np.all(x, axis=a, keepdims=k), "Whether all eleme
                    " + amax(x, axis=axis, keepdims=keepdims)"],
     samples=_FLOAT_SAMPLES)  # fmt: skip
 @kernel
-def logsumexp(x, *, axis, keepdims):  # type: ignore[no-untyped-def]
+def logsumexp(x: Array, *, axis: Ints, keepdims: bool) -> Array:
     """log(sum(exp(x))) over axes without overflow."""
     top = np.max(x, axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0)
@@ -88,7 +88,7 @@ _ARG_SAMPLES = (
 @op("argmax(x; axis: axis = -1, keepdims: bool = True)", domain="number",
     infer=reduction("int64"), layout="axis", samples=_ARG_SAMPLES)  # fmt: skip
 @kernel
-def argmax(x, *, axis, keepdims):  # type: ignore[no-untyped-def]
+def argmax(x: Array, *, axis: int, keepdims: bool) -> Array:
     """Index of the first largest element along an axis, int64."""
     return np.argmax(x, axis=axis, keepdims=keepdims).astype(np.int64)
 
@@ -96,7 +96,7 @@ def argmax(x, *, axis, keepdims):  # type: ignore[no-untyped-def]
 @op("argmin(x; axis: axis = -1, keepdims: bool = True)", domain="number",
     infer=reduction("int64"), layout="axis", samples=_ARG_SAMPLES)  # fmt: skip
 @kernel
-def argmin(x, *, axis, keepdims):  # type: ignore[no-untyped-def]
+def argmin(x: Array, *, axis: int, keepdims: bool) -> Array:
     """Index of the first smallest element along an axis, int64."""
     return np.argmin(x, axis=axis, keepdims=keepdims).astype(np.int64)
 
@@ -108,7 +108,7 @@ def argmin(x, *, axis, keepdims):  # type: ignore[no-untyped-def]
              {"inputs": ["int64[2,5]"], "axis": -1, "reverse": True},
              {"inputs": ["int32[4]"], "axis": 0, "exclusive": True, "reverse": True}])  # fmt: skip
 @kernel
-def cumsum(x, *, axis, exclusive, reverse):  # type: ignore[no-untyped-def]
+def cumsum(x: Array, *, axis: int, exclusive: bool, reverse: bool) -> Array:
     """Running sum along an axis, from its end when reverse; exclusive leaves out the element itself."""
     x = np.flip(x, axis) if reverse else x
     out = np.cumsum(x, axis=axis, dtype=accumulator(x.dtype))
@@ -138,13 +138,15 @@ def _infer_topk(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTyp
              {"inputs": ["float32[4,3]"], "k": 4, "axis": 0, "largest": False},
              {"inputs": ["int64[6]<3"], "k": 3}])  # fmt: skip
 @kernel
-def topk(x, *, k, axis, largest, sorted):  # type: ignore[no-untyped-def]
+def topk(x: Array, *, k: int, axis: int, largest: bool, sorted: bool) -> tuple[Array, ...]:
     """The k largest (or smallest) elements along an axis and their indices (int64), best first.
 
     Equal elements come in index order; nan counts as largest. ``sorted=False`` permits any order.
     """
     n = x.shape[axis]
-    if largest:  # a stable descending order is a stable ascending one of the reversed axis, reversed
+    if (
+        largest
+    ):  # a stable descending order is a stable ascending one of the reversed axis, reversed
         order = n - 1 - np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)
     else:
         order = np.argsort(x, axis=axis, kind="stable")

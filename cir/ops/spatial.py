@@ -23,11 +23,13 @@ from cir.infer import (
     typed,
     window_count,
 )
-from cir.kernel import accumulator, kernel
+from cir.kernel import Array, Ints, accumulator, kernel
 from cir.spec import InferContext, InferError, op
 
 
-def pool_count(n: Dim, kernel: int, stride: int, dilation: int, lo: int, hi: int, ceil: bool) -> Dim:
+def pool_count(
+    n: Dim, kernel: int, stride: int, dilation: int, lo: int, hi: int, ceil: bool
+) -> Dim:
     """Windows on one axis. In ceil mode a last partial window counts if it starts left of the high pad."""
     out = window_count(n, kernel, stride, dilation, lo + hi)
     if not ceil or stride == 1:
@@ -66,9 +68,9 @@ def _infer_pool(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTyp
 
 
 def _pool(
-    x: np.ndarray, combine: Callable[..., Any], fill: float, counts: Sequence[int],
+    x: Array, combine: Callable[..., Any], fill: float, counts: Sequence[int],
     kernel: Sequence[int], strides: Sequence[int], pads: Sequence[int], dilations: Sequence[int],
-) -> np.ndarray:  # fmt: skip
+) -> Array:  # fmt: skip
     """Fold windows with a ufunc, one spatial axis after the other: both pools are separable."""
     k = len(kernel)
     # Ceil mode may need more than the stated padding on the high side.
@@ -80,7 +82,10 @@ def _pool(
     x = pad_spatial(x, pads[:k], high, fill)
     for i in range(k):
         pieces = [
-            x[(slice(None),) * (i + 2) + (slice(a, a + (counts[i] - 1) * strides[i] + 1, strides[i]),)]
+            x[
+                (slice(None),) * (i + 2)
+                + (slice(a, a + (counts[i] - 1) * strides[i] + 1, strides[i]),)
+            ]
             for a in range(0, kernel[i] * dilations[i], dilations[i])
         ]
         acc = pieces[0].copy()
@@ -90,10 +95,16 @@ def _pool(
     return x
 
 
-def _counts(x: np.ndarray, kernel: Any, strides: Any, pads: Any, dilations: Any, ceil: bool) -> list[int]:
+def _counts(
+    x: Array, kernel: Any, strides: Any, pads: Any, dilations: Any, ceil: bool
+) -> list[int]:
     k = len(kernel)
     return [
-        int(pool_count(x.shape[i + 2], kernel[i], strides[i], dilations[i], pads[i], pads[i + k], ceil))
+        int(
+            pool_count(
+                x.shape[i + 2], kernel[i], strides[i], dilations[i], pads[i], pads[i + k], ceil
+            )
+        )
         for i in range(k)
     ]
 
@@ -107,7 +118,9 @@ def _counts(x: np.ndarray, kernel: Any, strides: Any, pads: Any, dilations: Any,
              {"inputs": ["int64[1,2,6]"], "kernel": [2], "strides": [2], "pads": [0, 1],
               "dilations": [1]}])  # fmt: skip
 @kernel
-def max_pool(x, *, kernel, strides, pads, dilations, ceil_mode):  # type: ignore[no-untyped-def]
+def max_pool(
+    x: Array, *, kernel: Ints, strides: Ints, pads: Ints, dilations: Ints, ceil_mode: bool
+) -> Array:
     """Largest element of each window: [N, C, *out]; padding never wins.
 
     out = (S + low pad + high pad - dilation*(k - 1) - 1)//stride + 1, rounded up instead in ceil mode,
@@ -128,7 +141,9 @@ def max_pool(x, *, kernel, strides, pads, dilations, ceil_mode):  # type: ignore
              {"inputs": ["float32[1,2,4,4]"], "kernel": [4, 4], "strides": [4, 4],
               "pads": [0, 0, 0, 0]}])  # fmt: skip
 @kernel
-def avg_pool(x, *, kernel, strides, pads, ceil_mode, count_include_pad):  # type: ignore[no-untyped-def]
+def avg_pool(
+    x: Array, *, kernel: Ints, strides: Ints, pads: Ints, ceil_mode: bool, count_include_pad: bool
+) -> Array:
     """Mean of each window: [N, C, *out]; sizes as max_pool.
 
     The divisor counts the window's elements inside the input, with count_include_pad those inside the
@@ -165,7 +180,7 @@ def _infer_resize(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorT
     return [TensorType(t.dtype, (*t.shape[:2], *sizes))]
 
 
-def _position(coordinates: str, n: int, m: int) -> tuple[np.ndarray, int]:
+def _position(coordinates: str, n: int, m: int) -> tuple[Array, int]:
     """Input coordinate of each of m output places on an axis of n, as (numerators, denominator)."""
     i = np.arange(m, dtype=np.int64)
     if coordinates == "asymmetric":
@@ -177,7 +192,7 @@ def _position(coordinates: str, n: int, m: int) -> tuple[np.ndarray, int]:
     return (2 * i + 1) * n - m, 2 * m
 
 
-def _nearest(num: np.ndarray, den: int, rounding: str) -> np.ndarray:
+def _nearest(num: Array, den: int, rounding: str) -> Array:
     if rounding == "floor":
         return num // den
     if rounding == "ceil":
@@ -187,18 +202,19 @@ def _nearest(num: np.ndarray, den: int, rounding: str) -> np.ndarray:
     return (2 * num + den) // (2 * den)
 
 
-def _cubic(t: np.ndarray, a: float = -0.75) -> list[np.ndarray]:
+def _cubic(t: Array, a: float = -0.75) -> list[Array]:
     """Weights of the four neighbours at fraction t (R. Keys, 1981; a as PyTorch and ONNX have it)."""
-    def near(d: np.ndarray) -> np.ndarray:
+
+    def near(d: Array) -> Array:
         return ((a + 2) * d - (a + 3)) * d * d + 1
 
-    def far(d: np.ndarray) -> np.ndarray:
+    def far(d: Array) -> Array:
         return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
 
     return [far(t + 1), near(t), near(1 - t), far(2 - t)]
 
 
-def _resize_axis(x: np.ndarray, axis: int, m: int, mode: str, coordinates: str, rounding: str) -> Any:
+def _resize_axis(x: Array, axis: int, m: int, mode: str, coordinates: str, rounding: str) -> Any:
     n = x.shape[axis]
     num, den = _position(coordinates, n, m)
     if mode == "nearest":
@@ -229,7 +245,7 @@ def _resize_axis(x: np.ndarray, axis: int, m: int, mode: str, coordinates: str, 
              {"inputs": ["float32[1,2,4]"], "sizes": [1], "mode": "linear",
               "coordinates": "pytorch_half_pixel"}])  # fmt: skip
 @kernel
-def resize(x, *, sizes, mode, coordinates, rounding):  # type: ignore[no-untyped-def]
+def resize(x: Array, *, sizes: Ints, mode: str, coordinates: str, rounding: str) -> Array:
     """Spatial axes resampled to ``sizes``: [N, C, *sizes].
 
     With n elements in and m out, output place i reads the input at: asymmetric i*n/m; half_pixel

@@ -13,7 +13,6 @@ from cir.graph import TensorType
 from cir.infer import (
     Attrs,
     Types,
-    broadcast_dim,
     ceil_div,
     need_choice,
     need_length,
@@ -23,14 +22,14 @@ from cir.infer import (
     same_dtype,
     typed,
 )
-from cir.kernel import kernel
+from cir.kernel import Array, Ints, kernel
 from cir.spec import InferContext, InferError, op
 
 
 @op("identity(x)", infer=same_as(0), layout="elementwise",
     samples=[{"inputs": ["float32[2,3]"]}, {"inputs": ["int64[]"]}])  # fmt: skip
-def identity(x):  # type: ignore[no-untyped-def]
-    """x itself; stands where a graph output needs a name of its own."""
+def identity(x: Array) -> Array:
+    """X itself; stands where a graph output needs a name of its own."""
     return x
 
 
@@ -66,7 +65,7 @@ def _check_symbolic_reshape(t: TensorType, shape: tuple[Dim, ...]) -> None:
     samples=[{"inputs": ["float32[2,3,4]"], "shape": [2, 12]},
              {"inputs": ["float32[1,1]"], "shape": []},
              {"inputs": ["int64[4]"], "shape": [2, 1, 2]}])  # fmt: skip
-def reshape(x, *, shape):  # type: ignore[no-untyped-def]
+def reshape(x: Array, *, shape: Ints) -> Array:
     """The same elements in row-major order under another shape. Every dim is written out: no -1."""
     return np.reshape(x, shape)
 
@@ -83,7 +82,7 @@ def _infer_transpose(types: Types, attrs: Attrs, ctx: InferContext) -> list[Tens
 @op("transpose(x; perm: ints)", infer=_infer_transpose, layout="view",
     samples=[{"inputs": ["float32[2,3,4]"], "perm": [2, 0, 1]},
              {"inputs": ["int64[2,3]"], "perm": [1, 0]}])  # fmt: skip
-def transpose(x, *, perm):  # type: ignore[no-untyped-def]
+def transpose(x: Array, *, perm: Ints) -> Array:
     """Axis i of the result is axis perm[i] of x."""
     return np.transpose(x, perm)
 
@@ -109,7 +108,7 @@ def _infer_concat(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorT
 @op("concat(*xs; axis: axis)", infer=_infer_concat, layout="axis",
     samples=[{"inputs": ["float32[2,3]", "float32[2,1]", "float32[2,3]"], "axis": -1},
              {"inputs": ["int64[2]", "int64[3]"], "axis": 0}])  # fmt: skip
-def concat(*xs, axis):  # type: ignore[no-untyped-def]
+def concat(*xs: Array, axis: int) -> Array:
     """Inputs of one dtype joined along an axis."""
     return np.concatenate(xs, axis=axis)
 
@@ -131,7 +130,7 @@ def _infer_split(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTy
 @op("split(x; axis: axis, sizes: dims) -> *ys", infer=_infer_split, layout="axis",
     samples=[{"inputs": ["float32[2,6]"], "axis": -1, "sizes": [1, 3, 2]},
              {"inputs": ["int64[4]"], "axis": 0, "sizes": [2, 2]}])  # fmt: skip
-def split(x, *, axis, sizes):  # type: ignore[no-untyped-def]
+def split(x: Array, *, axis: int, sizes: Ints) -> tuple[Array, ...]:
     """Consecutive pieces of the given sizes along an axis."""
     if sum(sizes) != x.shape[axis]:
         raise ValueError(f"sizes {sizes} do not sum to {x.shape[axis]}")
@@ -168,7 +167,7 @@ def _infer_slice(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTy
              {"inputs": ["float32[4,5]"], "axes": [0, 1], "starts": [3, 0], "ends": [-1, 2],
               "steps": [-1, 1]},
              {"inputs": ["int64[6]"], "axes": [0], "starts": [5], "ends": [1], "steps": [-2]}])  # fmt: skip
-def slice_(x, *, axes, starts, ends, steps):  # type: ignore[no-untyped-def]
+def slice_(x: Array, *, axes: Ints, starts: Ints, ends: Ints, steps: Ints) -> Array:
     """Elements start, start + step, ... before end along each of axes, as Python's ``range`` counts.
 
     starts, ends and steps follow the order of the sorted axes. Bounds are absolute: with a positive step
@@ -187,7 +186,7 @@ def _infer_expand(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorT
     if lead < 0:
         raise InferError(f"shape {shape} has fewer axes than {t}")
     for a, b in zip(t.shape, shape[lead:]):
-        if a != b and (b == 1 or broadcast_dim(a, b) != b):
+        if a != b and a != 1 and not dims.equal(a, b):
             raise InferError(f"{t} does not broadcast to {shape}: {a} is neither {b} nor 1")
     return [TensorType(t.dtype, shape)]
 
@@ -195,8 +194,8 @@ def _infer_expand(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorT
 @op("expand(x; shape: dims)", infer=_infer_expand,
     samples=[{"inputs": ["float32[3,1]"], "shape": [2, 3, 4]},
              {"inputs": ["int64[]"], "shape": [3]}])  # fmt: skip
-def expand(x, *, shape):  # type: ignore[no-untyped-def]
-    """x broadcast to a shape of the same or a higher rank (a read-only view)."""
+def expand(x: Array, *, shape: Ints) -> Array:
+    """X broadcast to a shape of the same or a higher rank (a read-only view)."""
     return np.broadcast_to(x, shape)
 
 
@@ -211,8 +210,8 @@ def _infer_tile(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTyp
 @op("tile(x; repeats: dims)", infer=_infer_tile, layout="per_axis:repeats",
     samples=[{"inputs": ["float32[2,3]"], "repeats": [2, 1]},
              {"inputs": ["int64[2]"], "repeats": [3]}])  # fmt: skip
-def tile(x, *, repeats):  # type: ignore[no-untyped-def]
-    """x repeated repeats[i] times along axis i."""
+def tile(x: Array, *, repeats: Ints) -> Array:
+    """X repeated repeats[i] times along axis i."""
     return np.tile(x, repeats)
 
 
@@ -240,8 +239,8 @@ def _infer_pad(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorType
     samples=[{"inputs": ["float32[2,3]"], "pads": [0, 1, 2, 0], "value": 1.5},
              {"inputs": ["float32[3,4]"], "pads": [2, 1, 0, 3], "mode": "reflect"},
              {"inputs": ["int64[2,3]"], "pads": [1, 0, 0, 2], "mode": "edge"}])  # fmt: skip
-def pad(x, *, pads, mode, value):  # type: ignore[no-untyped-def]
-    """x with pads[i] elements before and pads[rank + i] after it on axis i.
+def pad(x: Array, *, pads: Ints, mode: str, value: float) -> Array:
+    """X with pads[i] elements before and pads[rank + i] after it on axis i.
 
     constant fills with ``value``, reflect mirrors without repeating the edge, edge repeats the edge.
     """
@@ -260,7 +259,7 @@ def _infer_trilu(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTy
 @op("trilu(x; upper: bool, k: int = 0)", infer=_infer_trilu,
     samples=[{"inputs": ["float32[3,4]"], "upper": True},
              {"inputs": ["bool[2,3,3]"], "upper": False, "k": -1}])  # fmt: skip
-def trilu(x, *, upper, k):  # type: ignore[no-untyped-def]
+def trilu(x: Array, *, upper: bool, k: int) -> Array:
     """The upper or lower triangle of the last two axes, zero elsewhere; k moves the diagonal up."""
     return np.triu(x, k) if upper else np.tril(x, k)
 
@@ -271,7 +270,7 @@ def _infer_shape(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTy
 
 @op("shape(x)", infer=_infer_shape,
     samples=[{"inputs": ["float32[2,3]"]}, {"inputs": ["bool[4]"]}])  # fmt: skip
-def shape(x):  # type: ignore[no-untyped-def]
+def shape(x: Array) -> Array:
     """Sizes of the axes, int64[rank]."""
     return np.array(x.shape, dtype=np.int64)
 
@@ -310,7 +309,7 @@ def _infer_arange(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorT
     samples=[{"inputs": ["int64[]<3", "int64[]<9", "+int64[]<4"]},
              {"inputs": ["int32[]<3", "int32[]<9", "+int32[]<4"]}])  # fmt: skip
 @kernel
-def arange(start, limit, delta):  # type: ignore[no-untyped-def]
+def arange(start: Array, limit: Array, delta: Array) -> Array:
     """start, start + delta, ... before limit: rank-0 inputs of one dtype to a vector."""
     n = _arange_size(start.item(), limit.item(), delta.item())
     if not isinstance(n, int):

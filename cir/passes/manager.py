@@ -6,10 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from cir.diagnostics import error
 from cir.graph import Graph, Model
+from cir.verify import Checked, verify
 
 #: A pass: graph in, graph out (the same object when nothing changed).
 Run = Callable[[Graph, "Context"], Graph]
@@ -61,7 +61,7 @@ class Context:
 
     fired: Counter[str] = field(default_factory=Counter)
     trace: list[Record] = field(default_factory=list)
-    verified: dict[Any, Any] = field(default_factory=dict)
+    verified: Checked = field(default_factory=Checked)
 
 
 #: Rounds after which a stage that still changes is taken to be a loop.
@@ -72,8 +72,8 @@ class PassManager:
     """Runs stages; the order is checked when the manager is made, not when it fails.
 
     Raises:
-        ValueError: at construction, when a pass needs a fact that no pass before it gives, or that a
-            pass in between breaks.
+        ValueError: at construction, when a pass needs a fact that no pass before it gives, or
+            that a pass in between breaks.
     """
 
     def __init__(self, stages: Sequence[Stage], facts: frozenset[str] = frozenset()) -> None:
@@ -99,7 +99,7 @@ class PassManager:
         """
         ctx = ctx or Context()
         for stage in self.stages:
-            for round_ in range(MAX_ROUNDS):
+            for _ in range(MAX_ROUNDS):
                 before = model.graph
                 for p in stage.passes:
                     model = self._apply(stage, p, model, ctx)
@@ -117,7 +117,6 @@ class PassManager:
         return model
 
     def _apply(self, stage: Stage, p: Pass, model: Model, ctx: Context) -> Model:
-        from cir.verify import verify
 
         start = time.perf_counter()
         fired_before = Counter(ctx.fired)

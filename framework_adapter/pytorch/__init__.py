@@ -1,0 +1,117 @@
+"""The PyTorch room: torch.export programs in, op tables in ``ops/``. Imports torch on use only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from cir.diagnostics import error
+from framework_adapter.pytorch.files import is_model_path, load_program
+from framework_adapter.registry import require
+from framework_adapter.source import InputSpec, SourceGraph
+
+
+class PyTorchFrontend:
+    """Frontend for torch.nn.Module, torch.export.ExportedProgram and ``.pt2`` files."""
+
+    name = "pytorch"
+
+    def __init__(self) -> None:
+        # How the last extraction of a module named its inputs: run() calls it the same way.
+        self._calls: WeakKeyDictionary[Any, tuple[InputSpec, ...]] = WeakKeyDictionary()
+
+    def accepts(self, model: object) -> bool:
+        """Whether this is a module, a program, or a path to a ``.pt2``, ``.pt`` or ``.pth`` file."""
+        return is_model_path(model) or _is_a(model, "Module") or _is_a(model, "ExportedProgram")
+
+    def extract(
+        self,
+        model: object,
+        inputs: Sequence[InputSpec] | None,
+        *,
+        outputs: Sequence[str] | None = None,
+    ) -> SourceGraph:
+        """The model's graph.
+
+        Args:
+            model: see ``accepts``.
+            inputs: a module needs them; a program has its own and takes symbol names from them.
+            outputs: names of the results to keep (``logits``, ``output_0``, ...), None for all.
+
+        Raises:
+            CirError: E101, E102, E103, E105, E901.
+        """
+        require("torch", "torch")
+        from framework_adapter.pytorch.export import check_symbolic, export_module, flat_order
+        from framework_adapter.pytorch.extract import read_program
+
+        is_module = _is_a(model, "Module")
+        if is_module:
+            program = export_module(model, inputs)
+            self._calls[model] = tuple(inputs or ())
+        else:
+            program = _program(model)
+        reader = read_program(program, outputs)
+        order = None
+        if inputs is not None:
+            spec = program.call_spec.in_spec
+            order = flat_order(inputs, spec) if is_module else list(range(len(inputs)))
+            shapes = reader.shapes()
+            if len(order) != len(shapes):
+                raise error(
+                    "E103",
+                    f"{len(order)} inputs are given, the program has {len(shapes)}",
+                    fix=f"give {', '.join(reader.user_inputs)}, or none",
+                )
+            check_symbolic(inputs, [shapes[i] for i in order])
+            for i, s in zip(order, inputs):
+                reader.name_symbols(i, s.shape)
+        return reader.graph(order)
+
+    def run(self, model: object, feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The model's own results for inputs in the order of the extracted graph.
+
+        Returns:
+            Flattened tensor results; None, strings and the like are left out.
+        """
+        torch = require("torch", "torch")
+        from torch.utils import _pytree as pytree
+
+        from framework_adapter.pytorch.export import arguments
+        from framework_adapter.pytorch.tensors import to_numpy, to_torch
+
+        tensors = [to_torch(np.asarray(x)) for x in feeds]
+        if _is_a(model, "Module"):
+            specs = self._calls.get(model) or [InputSpec(None, "", ())] * len(tensors)
+            args, kwargs = arguments(specs, tensors)
+            call: Any = model
+        else:
+            program = _program(model)
+            call = program.module()
+            args, kwargs = pytree.tree_unflatten(tensors, program.call_spec.in_spec)
+        with torch.inference_mode():
+            found, _ = pytree.tree_flatten(call(*args, **kwargs))
+        return [
+            to_numpy(x) if isinstance(x, torch.Tensor) else np.asarray(x)
+            for x in found
+            if isinstance(x, (torch.Tensor, bool, int, float))
+        ]
+
+
+def _is_a(model: object, kind: str) -> bool:
+    """Whether a class of torch by this name is among the model's classes, without importing torch."""
+    return any(
+        c.__name__ == kind and c.__module__.startswith(("torch.nn.modules", "torch.export"))
+        for c in type(model).__mro__
+    )
+
+
+def _program(model: object) -> Any:
+    return load_program(model) if isinstance(model, (str, Path)) else model
+
+
+FRONTEND = PyTorchFrontend()

@@ -1,0 +1,339 @@
+"""A torch.export program as a source graph: the graph is read as exported, without decomposing it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PureWindowsPath
+from typing import Any
+
+from cir.dim import SymInt
+from cir.graph import Const, TensorType
+from framework_adapter.pytorch import alias
+from framework_adapter.pytorch.symbols import Symbols
+from framework_adapter.pytorch.tensors import dtype_name, to_numpy
+from framework_adapter.source import Operand, Ref, SourceGraph, SourceNode
+
+#: Arguments that say where and how memory lies; they never change a value.
+_PLACEMENT = frozenset(("device", "layout", "memory_format", "pin_memory", "non_blocking"))
+#: Checks and annotations without a result.
+_SKIPPED = re.compile(
+    r"aten\.(_assert|sym_constrain|_functional_assert|_functional_sym_constrain|_log_api_usage)"
+)
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+
+
+def read_program(program: Any, wanted: Sequence[str] | None = None) -> Reader:
+    """A reader over a program, functionalised first when in-place ops need it.
+
+    Args:
+        program: torch.export.ExportedProgram.
+        wanted: names of the outputs to keep (see ``SourceGraph.output_names``), None for all.
+    """
+    notes: list[str] = []
+    if alias.needs_functionalising(program.graph):
+        program = program.run_decompositions({})
+        notes.append("in-place operators write to memory that views share: the graph was functionalised")
+    return Reader(program, notes, wanted)
+
+
+class Reader:
+    """Turns one program into a SourceGraph; ``name_symbols`` may be called first."""
+
+    def __init__(self, program: Any, notes: list[str], wanted: Sequence[str] | None) -> None:
+        self.program = program
+        self.notes = notes
+        self.wanted = wanted
+        self.symbols = Symbols()
+        kinds = {s.arg.name: s for s in program.graph_signature.input_specs}
+        self.placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
+        self.stored = {
+            name: str(spec.target) for name, spec in kinds.items() if spec.kind.name != "USER_INPUT"
+        }
+        self.user_inputs = [n for n in self.placeholders if n not in self.stored]
+
+    def shapes(self) -> list[tuple[Any, ...]]:
+        """Shapes of the flattened user inputs as torch reports them (ints and SymInts)."""
+        return [tuple(self.placeholders[n].meta["val"].shape) for n in self.user_inputs]
+
+    def name_symbols(self, index: int, names: Sequence[Any]) -> None:
+        """Name the symbolic dims of a user input; a dim that is no plain symbol keeps its own."""
+        node = self.placeholders[self.user_inputs[index]]
+        for axis, size in enumerate(getattr(node.meta["val"], "shape", ())):
+            expr = None if isinstance(size, int) else size.node.expr
+            if getattr(expr, "is_Symbol", False):
+                given = names[axis] if axis < len(names) else None
+                self.symbols.name(
+                    str(expr), given if isinstance(given, str) else f"{node.name}_{axis}"
+                )
+
+    def graph(self, order: Sequence[int] | None = None) -> SourceGraph:
+        """The source graph; ``order`` permutes the inputs. Raises CirError E105."""
+        for i in range(len(self.user_inputs)):
+            self.name_symbols(i, ())
+        module = self.program.graph_module
+        walk = _Walk(self.symbols, module)
+        consts = self._constants(walk)
+        inputs: dict[str, TensorType] = {}
+        names = [self.user_inputs[i] for i in order] if order else self.user_inputs
+        for name in names:
+            value = self.placeholders[name].meta["val"]
+            if hasattr(value, "shape"):
+                inputs[name] = walk.type(value)
+            else:
+                walk.env[name] = value
+        walk.nodes_of(self.program.graph)
+        results = walk.results(self.program.graph)
+        labels = self._labels()
+        first = len(results) - len(labels)  # functionalised state comes first
+        kept = [(n, r) for n, r in zip(labels, results[first:]) if r is not None]
+        if self.wanted:
+            kept = [(n, r) for n, r in kept if n in self.wanted]
+        state = self._state(walk, results, consts, inputs)
+        outputs = [walk.as_value(r) for _, r in kept]
+        self.symbols.add_ranges(self.program.range_constraints)
+        return SourceGraph(
+            framework="pytorch",
+            inputs=inputs,
+            outputs=(*outputs, *(o for _, o in state)),
+            nodes=tuple(walk.nodes),
+            consts={**consts, **walk.consts},
+            output_names=tuple(n for n, _ in kept),
+            symbols={k: r for k, r in self.symbols.ranges.items()},
+            state=tuple(state),
+            notes=(*self.notes, *self.symbols.notes),
+            versions={"torch": _version()},
+        )
+
+    def _constants(self, walk: _Walk) -> dict[str, Const]:
+        """Parameters, buffers and constants by name; tensors that share memory share one Const."""
+        out: dict[str, Const] = {}
+        seen: dict[Any, Const] = {}
+        sources: tuple[Mapping[str, Any], ...] = (self.program.state_dict, self.program.constants)
+        for placeholder, target in self.stored.items():
+            tensor = next((s[target] for s in sources if target in s), None)
+            if not hasattr(tensor, "data_ptr"):
+                walk.env[placeholder] = tensor
+                continue
+            key = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+            if tensor.numel() == 0 or key not in seen:
+                seen[key] = Const.of(to_numpy(tensor))
+            out[target] = seen[key]
+            walk.env[placeholder] = Ref(target)
+        return out
+
+    def _labels(self) -> list[str]:
+        """A name for each flattened result, from the structure of what the model returns."""
+        from torch.utils import _pytree as pytree
+
+        spec = self.program.call_spec.out_spec
+        tree = pytree.tree_unflatten(range(spec.num_leaves), spec)
+        leaves, _ = pytree.tree_flatten_with_path(tree)
+        out = []
+        for path, _ in leaves:
+            parts = [str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", "")))) for k in path]
+            text = ".".join(p for p in parts if p)
+            out.append(text if text and not text[0].isdigit() else f"output_{text}" if text else "output")
+        return out
+
+    def _state(
+        self,
+        walk: _Walk,
+        results: Sequence[Operand],
+        consts: dict[str, Const],
+        inputs: dict[str, TensorType],
+    ) -> list[tuple[str, str]]:
+        """Buffers that forward changes become inputs, their new values outputs."""
+        changed: dict[str, Operand] = {}
+        for name, target in self.stored.items():
+            latest = walk.env[name]
+            if isinstance(latest, Ref) and latest.name != target:
+                changed[target] = latest
+        to_mutate = self.program.graph_signature.buffers_to_mutate
+        for spec, result in zip(self.program.graph_signature.output_specs, results):
+            if spec.kind.name == "BUFFER_MUTATION":
+                changed[to_mutate[spec.arg.name]] = result
+        out = []
+        for target, value in changed.items():
+            inputs[target] = consts.pop(target).type
+            out.append((target, walk.as_value(value)))
+            self.notes.append(
+                f"buffer {target} is changed by forward: it is an input and an output of the model; "
+                "feed its value from call to call, starting from the stored one"
+            )
+        return out
+
+
+class _Walk:
+    """Nodes of one FX graph."""
+
+    def __init__(self, symbols: Symbols, module: Any) -> None:
+        self.symbols, self.module = symbols, module
+        self.env: dict[str, Operand] = {}  #: FX name -> operand, where it is not Ref(FX name)
+        self.nodes: list[SourceNode] = []
+        self.consts: dict[str, Const] = {}
+
+    def type(self, value: Any) -> TensorType:
+        """Type of a (fake) tensor."""
+        return TensorType(dtype_name(value.dtype), self.symbols.shape(value.shape))
+
+    def nodes_of(self, graph: Any) -> None:
+        """Read every call of a graph."""
+        for n in graph.nodes:
+            if n.op == "get_attr":
+                self._attribute(n)
+            elif n.op == "call_function" and not _SKIPPED.match(str(n.target)):
+                self._call(n)
+
+    def results(self, graph: Any) -> list[Operand]:
+        """Operands that a graph returns, flattened."""
+        (node,) = (n for n in graph.nodes if n.op == "output")
+        returned = node.args[0]
+        items = returned if isinstance(returned, (list, tuple)) else (returned,)
+        return [self.operand(x) for x in items]
+
+    def as_value(self, x: Operand) -> str:
+        """Name of a value for a result; a number becomes a constant."""
+        if isinstance(x, Ref):
+            return x.name
+        name = f"host#{len(self.consts) + len(self.nodes)}"
+        if isinstance(x, SymInt):
+            self.nodes.append(SourceNode("aten.scalar_tensor.default", (x,), {"dtype": "int64"}, (name,)))
+        else:
+            self.consts[name] = Const.of(x)
+        return name
+
+    def _attribute(self, n: Any) -> None:
+        value: Any = self.module
+        for part in str(n.target).split("."):
+            value = getattr(value, part)
+        if hasattr(value, "data_ptr"):
+            self.consts[n.name] = Const.of(to_numpy(value))
+        else:
+            self.env[n.name] = value  # a submodule: the body of a control-flow op
+
+    def _call(self, n: Any) -> None:
+        value = n.meta.get("val")
+        op = _op_id(n.target)
+        if op == "operator.getitem":
+            base = self.env.get(n.args[0].name, n.args[0])
+            if isinstance(base, tuple):
+                self.env[n.name] = base[n.args[1]]
+                return
+        kind = type(value).__name__
+        if isinstance(value, (bool, int, float)):
+            self.env[n.name] = value
+            return
+        if kind in ("SymInt", "SymBool") and not op.startswith("aten.item"):
+            if kind == "SymInt" and "_local_scalar_dense" not in op:
+                self.env[n.name] = self.symbols.operand(value)
+                return
+            if kind == "SymBool":
+                return  # feeds assertions only
+        many = isinstance(value, (list, tuple))
+        values = list(value) if many else [value]
+        outputs = tuple(f"{n.name}#{i}" for i in range(len(values))) if many else (n.name,)
+        types = tuple(self.type(v) if hasattr(v, "dtype") else None for v in values)
+        written = alias.mutated(n)
+        if written and op.startswith("aten."):
+            op = _functional(op)
+        module, place = _origin(n)
+        self.nodes.append(
+            SourceNode(
+                op,
+                tuple(self.operand(x) for x in n.args),
+                {k: self.operand(x) for k, x in n.kwargs.items() if k not in _PLACEMENT},
+                outputs,
+                types,
+                module,
+                place,
+                self._regions(n),
+            )
+        )
+        self.env[n.name] = tuple(map(Ref, outputs)) if many else Ref(n.name)
+        for target in written:
+            self._replace(target, self.env[n.name])
+
+    def _replace(self, target: Any, value: Operand) -> None:
+        """After an in-place op, reading its operand (or what that was made from) reads the result."""
+        old = self.operand(target)
+        self.env[target.name] = value
+        for name, operand in list(self.env.items()):
+            if isinstance(operand, Ref) and operand == old:
+                self.env[name] = value
+
+    def _regions(self, n: Any) -> tuple[SourceGraph, ...]:
+        out = []
+        for x in n.args:
+            body = self.env.get(getattr(x, "name", ""))
+            if hasattr(body, "graph") and hasattr(body, "forward"):
+                out.append(self._region(body, x.name))
+        return tuple(out)
+
+    def _region(self, body: Any, name: str) -> SourceGraph:
+        walk = _Walk(self.symbols, body)
+        inputs = {}
+        for p in (p for p in body.graph.nodes if p.op == "placeholder"):
+            inner = f"{name}.{p.name}"
+            walk.env[p.name] = Ref(inner)
+            inputs[inner] = walk.type(p.meta["val"])
+        walk.nodes_of(body.graph)
+        outputs = tuple(walk.as_value(r) for r in walk.results(body.graph))
+        return SourceGraph("pytorch", inputs, outputs, tuple(walk.nodes), walk.consts)
+
+    def operand(self, x: Any) -> Operand:
+        """An FX argument as an operand."""
+        if hasattr(x, "op") and hasattr(x, "users"):
+            found = self.env.get(x.name, Ref(x.name))
+            return None if hasattr(found, "forward") else found
+        if isinstance(x, (list, tuple)):
+            return tuple(self.operand(i) for i in x)
+        kind = type(x).__name__
+        if kind == "dtype":
+            return dtype_name(x)
+        if kind in ("device", "layout", "memory_format"):
+            return None
+        if kind == "SymInt":
+            return self.symbols.operand(x)
+        if isinstance(x, slice):
+            return (self.operand(x.start), self.operand(x.stop), self.operand(x.step))
+        return x
+
+
+def _op_id(target: Any) -> str:
+    """``aten.add.Tensor``, ``operator.mul``, ``cond``, ``torch.sym_sqrt``."""
+    if hasattr(target, "_schema"):
+        return str(target)
+    name = getattr(target, "__name__", str(target))
+    module = getattr(target, "__module__", "") or ""
+    if module in ("_operator", "operator", "math"):
+        return f"{module.lstrip('_')}.{name}"
+    if "HigherOrder" in type(target).__mro__[1].__name__:
+        return str(name)
+    return f"torch.{name}"
+
+
+def _functional(op: str) -> str:
+    """Id of the op that computes what an in-place op writes: ``aten.relu_.default`` -> relu."""
+    namespace, name, overload = op.split(".", 2)
+    return f"{namespace}.{name.rstrip('_')}.{overload}"
+
+
+def _origin(n: Any) -> tuple[str, str]:
+    """(module path, file:line) of a call: the innermost module, the innermost frame outside torch."""
+    stack = list((n.meta.get("nn_module_stack") or {}).values())
+    module = str(stack[-1][0]) if stack else ""
+    module = "" if module.startswith("_empty") else module.removeprefix("L['self'].")
+    frames = _FRAME.findall(n.meta.get("stack_trace") or "")
+    own = [f for f in frames if "/torch/" not in f[0] and not f[0].startswith("torch/")]
+    chosen = (own or frames)[-1:]
+    if not chosen:
+        return module, ""
+    path, line = chosen[0]
+    return module, f"{PureWindowsPath(path).name}:{line}"
+
+
+def _version() -> str:
+    import torch
+
+    return str(torch.__version__)
