@@ -174,6 +174,8 @@ class Builder:
         wanted = list(names) if names else [name or op] * len(types)
         if not names and len(types) > 1:
             wanted = [f"{name or op}.{i}" for i in range(len(types))]
+        if len(wanted) != len(types):
+            raise error("E304", f"{op} gives {len(types)} results, not {len(wanted)}", where=wanted[0])
         outs = tuple(self.unique(w) for w in wanted)
         for out, t in zip(outs, types):
             self.types[out] = t
@@ -221,10 +223,6 @@ class Builder:
         values = [self.value(i) for i in inputs]
         if any(v is None or v.dtype.kind == "f" for v in values):
             return None
-        if all(v.dtype != object for v in values if v is not None) and not any(
-            i in self._known for i in inputs
-        ):
-            return None  # plain constants: the fold pass does these
         if any(not _small(t) for t in out):
             return None
         try:

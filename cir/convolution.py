@@ -1,13 +1,14 @@
 """Convolution as contiguous matrix products: windows are laid out block by block for BLAS.
 
-The columns of a block of output rows fill one [C/g * prod(k), positions] matrix (im2col), so that the
-weights multiply it as they lie in memory, without a strided slice that BLAS would refuse.
+The columns of a block of output rows fill one [C/g * prod(k), positions] matrix (im2col), so that
+the weights multiply it as they lie in memory, without a strided slice that BLAS would refuse.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -21,15 +22,15 @@ _CHANNEL_ELEMENTS = 1 << 15
 def pad_spatial(
     x: np.ndarray, lo: Sequence[int], hi: Sequence[int], value: float = 0
 ) -> np.ndarray:
-    """X with the trailing axes padded by a value; x itself when nothing is padded."""
+    """``x`` with its trailing axes padded by a value; x itself when nothing is padded."""
     if not any(lo) and not any(hi):
         return x
     k = len(lo)
     lead = x.ndim - k
     shape = (*x.shape[:lead], *(n + a + b for n, a, b in zip(x.shape[lead:], lo, hi)))
     out = np.full(shape, value, x.dtype) if value else np.zeros(shape, x.dtype)
-    inner = tuple(slice(a, a + n) for a, n in zip(lo, x.shape[lead:]))
-    out[(..., *inner)] = x
+    inner: Any = (..., *(slice(a, a + n) for a, n in zip(lo, x.shape[lead:])))
+    out[inner] = x
     return out
 
 
@@ -81,7 +82,8 @@ def conv(
         for a in range(0, out_shape[0], rows):
             b = min(a + rows, out_shape[0])
             columns = buffer[: c * taps * (b - a) * row].reshape(c, *kernel, b - a, *out_shape[1:])
-            np.copyto(columns, windows[i][(*ahead, slice(a, b))])
+            block: Any = (*ahead, slice(a, b))
+            np.copyto(columns, windows[i][block])
             columns = columns.reshape(groups, c // groups * taps, (b - a) * row)
             np.matmul(weights, columns, out=out[i, :, :, a * row : b * row])
     return out.reshape(n, o, *out_shape)
@@ -94,22 +96,21 @@ def _rows(row_bytes: int, total: int) -> int:
 
 def _shifted(
     kernel: Sequence[int], count: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
-) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
-    """(kernel offset, slices of the padded input that the offset meets), for all offsets."""
+) -> Iterator[tuple[Any, Any]]:
+    """Indices of each kernel offset, behind two axes, and of what it meets in the trailing axes."""
+    whole = slice(None)
     for at in np.ndindex(*kernel):
-        yield (
-            at,
-            tuple(
-                slice(i * d, i * d + s * (m - 1) + 1, s)
-                for i, d, s, m in zip(at, dilations, strides, count)
-            ),
-        )
+        met = [
+            slice(i * d, i * d + s * (m - 1) + 1, s)
+            for i, d, s, m in zip(at, dilations, strides, count)
+        ]
+        yield (whole, whole, *at), (..., *met)
 
 
 def _depthwise(
     xp: np.ndarray, w: np.ndarray, out: np.ndarray, strides: Sequence[int], dilations: Sequence[int]
 ) -> np.ndarray:
-    """One input channel for each group: accumulate over kernel offsets; a matrix product has no use."""
+    """One input channel a group: accumulate over kernel offsets, a matrix product has no use."""
     k = w.ndim - 2
     n, o, *count = out.shape
     groups = xp.shape[1]
@@ -122,10 +123,8 @@ def _depthwise(
         for a in range(0, groups, some):
             acc, xs, ws = out[i, a : a + some], xp[i, a : a + some, None], weights[a : a + some]
             tmp = term[: len(acc)]
-            for j, (at, where) in enumerate(offsets):
-                np.multiply(
-                    xs[(..., *where)], ws[(slice(None), slice(None), *at)], out=tmp if j else acc
-                )
+            for j, (tap, where) in enumerate(offsets):
+                np.multiply(xs[where], ws[tap], out=tmp if j else acc)
                 if j:
                     acc += tmp
     return out.reshape(n, o, *count)
@@ -165,9 +164,7 @@ def conv_transpose(
             columns = columns.reshape(groups, per, *kernel, b - a, *count[1:])
             # Output rows that this block of input rows meets start at row a * stride.
             target = out[i][:, :, a * strides[0] :]
-            for at, where in _shifted(kernel, (b - a, *count[1:]), strides, dilations):
-                target[(slice(None), slice(None), *where)] += columns[
-                    (slice(None), slice(None), *at)
-                ]
-    crop = tuple(slice(lo, m - hi) for lo, hi, m in zip(pads[:k], pads[k:], full))
-    return np.ascontiguousarray(out.reshape(n, groups * per, *full)[(..., *crop)])
+            for tap, where in _shifted(kernel, (b - a, *count[1:]), strides, dilations):
+                target[where] += columns[tap]
+    crop: Any = (..., *(slice(lo, m - hi) for lo, hi, m in zip(pads[:k], pads[k:], full)))
+    return np.ascontiguousarray(out.reshape(n, groups * per, *full)[crop])

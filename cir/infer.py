@@ -1,7 +1,7 @@
 """Inference helpers: the shapes and dtypes that several ops have in common.
 
-Each helper is an ``Infer`` function or makes one. Static shapes take short paths: inference runs once per
-node of graphs with tens of thousands of nodes.
+Each helper is an ``Infer`` function or makes one. Static shapes take short paths: inference runs
+once per node of graphs with tens of thousands of nodes.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def ceil_div(a: Dim, b: int) -> Dim:
 
 
 def window_count(n: Dim, kernel: int, stride: int, dilation: int, pad: int) -> Dim:
-    """Places a window takes on an axis of n elements with ``pad`` added: (n + pad - span)//stride + 1.
+    """Places of a window on an axis of n elements with ``pad`` added: (n + pad - span)//stride + 1.
 
     Raises InferError when it fits nowhere.
     """

@@ -32,7 +32,8 @@ def kernel(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     float16 and bfloat16 inputs are widened to float32 first. Floating results take the dtype of the
     first floating input: besides undoing the widening, this undoes NumPy 1's promotion of rank-0
-    float32 with a Python number to float64. Floating-point warnings are silenced; inf and nan are data.
+    float32 with a Python number to float64. Floating-point warnings are silenced: inf and nan are
+    data.
     """
 
     @wraps(fn)

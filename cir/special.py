@@ -1,8 +1,8 @@
-"""Error functions in NumPy, to about one unit in the last place of float64.
+"""Sigmoid, softplus and the error functions, the latter to a few units in the last place.
 
-W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969), in the
-arrangement of his SPECFUN routine CALERF: three ranges of |x|, with exp(-x^2) split so that the squared
-argument's rounding error does not reach the tail.
+W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969), in
+the arrangement of his SPECFUN routine CALERF: three ranges of |x|, with exp(-x^2) split so that the
+squared argument's rounding error does not reach the tail.
 """
 
 from __future__ import annotations
@@ -27,6 +27,16 @@ _INV_SQRT_PI = 0.56418958354775628695
 _SMALL, _MID = 0.46875, 4.0
 #: Elements a block holds, so that the temporaries stay in cache.
 _BLOCK = 32768
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """``1 / (1 + e**-x)``, elementwise; overflow of the exponential gives the right limit, 0."""
+    return 1 / (1 + np.exp(-x))
+
+
+def softplus(x: np.ndarray) -> np.ndarray:
+    """``log(1 + e**x)``, elementwise, without overflow."""
+    return np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0)
 
 
 def erf(x: np.ndarray) -> np.ndarray:
@@ -68,7 +78,7 @@ def _block(x: np.ndarray, complement: bool) -> np.ndarray:
 
 
 def _ratio(p: tuple[float, ...], q: tuple[float, ...], z: np.ndarray) -> np.ndarray:
-    """p(z) / q(z) by Horner's rule, highest power first."""
+    """``p(z) / q(z)`` by Horner's rule, highest power first."""
     return _horner(p, z) / _horner(q, z)
 
 

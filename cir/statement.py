@@ -1,9 +1,9 @@
 """Statements: Python-shaped lines such as ``y = layer_norm(x, g, b, epsilon=1e-5)``, parsed, never run.
 
 Decompositions, mapping rows and strategies are lists of them. Positional arguments are values: names,
-number literals, nested calls, infix ``+ - * / // % ** @ < <= > >= == != ~``, and ``a if test else b``. Keyword
-arguments and tests are attribute expressions of ``cir.expr``. ``|`` separates alternatives (in patterns
-only).
+number literals, nested calls, infix ``+ - * / // % ** @ < <= > >= == != ~``, and ``a if t else b``.
+Keyword arguments and tests ``t`` are attribute expressions of ``cir.expr``. ``|`` separates
+alternatives (in patterns only).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Alt:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """``then if test else other``: an attribute expression decides; only the chosen side is emitted."""
+    """``then if test else other``: an attribute expression decides; only that side is emitted."""
 
     test: ast.expr
     then: Expr

@@ -196,7 +196,9 @@ class _Verifier:
                     "E304", f"{node.op} gives {_show(types)}, declared {_show(outputs)}", node.name,
                     why=f"inputs: {_show(inputs)}",
                 )  # fmt: skip
-        except spec.InferError as exc:
+        except (ValueError, ArithmeticError, AssertionError, LookupError, TypeError) as exc:
+            # InferError is a ValueError; the others come of attributes that inference did not
+            # expect.
             self.report("E304", f"{node.op}: {exc}", node.name, why=f"inputs: {_show(inputs)}")
 
 

@@ -231,14 +231,7 @@ def _transpose_last(v: View) -> tuple[Shape, tuple[int, ...]] | None:
     for g in groups:
         if any(b != a + 1 for a, b in zip(g, g[1:])):
             return None
-    # Output axes in base order; a size-1 axis stays beside its right neighbour in the output.
-    keys: list[tuple[int, int]] = []
-    following = len(v.atoms)
-    for i in reversed(range(len(groups))):
-        following = groups[i][0] if groups[i] else following
-        keys.append((following, i))
-    keys.reverse()
-    by_base = sorted(range(len(groups)), key=lambda i: keys[i])
+    by_base = _sorted_axes(groups, {a: a for a in range(len(v.atoms))})
     shape = tuple(v.shape[i] for i in by_base)
     perm = tuple(by_base.index(i) for i in range(len(groups)))
     return shape, perm
@@ -253,10 +246,10 @@ def _transpose_first(v: View) -> tuple[int, ...] | None:
     for g in groups:
         if any(position[b] != position[a] + 1 for a, b in zip(g, g[1:])):
             return None
-    keys: list[tuple[int, int]] = []
-    following = len(v.order)
-    for i in reversed(range(len(groups))):
-        following = position[groups[i][0]] if groups[i] else following
-        keys.append((following, i))
-    keys.reverse()
-    return tuple(sorted(range(len(groups)), key=lambda i: keys[i]))
+    return tuple(_sorted_axes(groups, position))
+
+
+def _sorted_axes(groups: list[tuple[int, ...]], rank: dict[int, int]) -> list[int]:
+    """Axes in the order of their first atom's rank; size-1 axes keep their place in the list."""
+    data = iter(sorted((i for i, g in enumerate(groups) if g), key=lambda i: rank[groups[i][0]]))
+    return [next(data) if g else i for i, g in enumerate(groups)]

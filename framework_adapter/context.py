@@ -43,13 +43,13 @@ class Context:
     Attributes:
         b: the builder; ``b.types[name]``, ``b.dims(name)``, ``b.value(name)``.
         node: the node being lowered.
-        out: type the framework reports for the node's first result, or None.
+        outs: types the framework reports for the node's results, None where it does not.
     """
 
     def __init__(self, b: Builder, lower_region: LowerRegion | None = None) -> None:
         self.b = b
         self.node: SourceNode = SourceNode("", (), {}, ())
-        self.out: TensorType | None = None
+        self.outs: tuple[TensorType | None, ...] = ()
         self.functions = functions.table(b)
         self._lower_region = lower_region
         self._dims: dict[Dim, Value] = {}
@@ -130,6 +130,11 @@ class Context:
         return Value(functions.cast(self.b, x, dtype))
 
     # -- asking ------------------------------------------------------------------------------------
+    @property
+    def out(self) -> TensorType | None:
+        """Type the framework reports for the node's first result."""
+        return self.outs[0] if self.outs else None
+
     def shape(self, x: str) -> tuple[Dim, ...]:
         """Shape of a value."""
         return self.b.types[x].shape

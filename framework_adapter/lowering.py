@@ -151,7 +151,7 @@ class _Lowering:
         """Lower one node; problems are recorded and its results become stand-ins of the reported type."""
         row = self.table.find(node.op)
         self.c.node = node
-        self.c.out = self._reported(node, 0)
+        self.c.outs = tuple(self._reported(node, i) for i in range(len(node.outputs)))
         self.b.meta = Meta(
             (Source(f"{node_framework(self.source)}:{node.op}", node.module, node.place),)
         )

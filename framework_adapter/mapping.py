@@ -97,7 +97,7 @@ class Case:
     emit: tuple[st.Statement, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """One row, parsed on first use. Properties raise CirError E203 when the text is wrong."""
 

@@ -11,7 +11,8 @@ from cir.graph import TensorType
 from cir.infer import Attrs, Types, broadcast_shapes, checked, same_as, same_dtype, typed
 from cir.kernel import Array, kernel
 from cir.spec import InferContext, InferError, op
-from cir.special import erfc
+from cir.special import erfc, sigmoid
+from cir.special import softplus as _softplus
 
 _SAMPLES: list[dict[str, Any]] = [{"inputs": ["float32[2,3]"]}, {"inputs": ["float32[]"]}]
 _APPROXIMATE = ("none", "tanh")
@@ -23,14 +24,6 @@ def _gelu(x: Array, approximate: str) -> Array:
     return 0.5 * x * erfc(x * -0.7071067811865476)
 
 
-def _sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
-
-
-def _softplus(x: Array) -> Array:
-    return np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0)
-
-
 @op("gelu(x; approximate: str = 'none')", domain="float", layout="elementwise",
     infer=checked(same_as(0), approximate=_APPROXIMATE),
     decomposition="y = x * 0.5 * (erf(x * 0.7071067811865476) + 1) if approximate == 'none' else"
@@ -38,7 +31,7 @@ def _softplus(x: Array) -> Array:
     samples=[*_SAMPLES, {"inputs": ["float32[2,3]"], "approximate": "tanh"}])  # fmt: skip
 @kernel
 def gelu(x: Array, *, approximate: str) -> Array:
-    """X times the normal distribution function of x, exactly (none) or by its tanh approximation.
+    """``x`` times the normal distribution function of x, exact (none) or approximated by tanh.
 
     D. Hendrycks, K. Gimpel, Gaussian Error Linear Units, 2016.
     """
@@ -50,8 +43,8 @@ def gelu(x: Array, *, approximate: str) -> Array:
     samples=[*_SAMPLES, {"inputs": ["float32[2,3]"], "beta": 1.5}])  # fmt: skip
 @kernel
 def swish(x: Array, *, beta: float) -> Array:
-    """X * sigmoid(beta * x); SiLU for beta = 1."""
-    return x * _sigmoid(x * beta)
+    """``x * sigmoid(beta * x)``; SiLU for beta = 1."""
+    return x * sigmoid(x * beta)
 
 
 @op("hard_sigmoid(x; alpha: float = 0.16666666666666666, beta: float = 0.5)", domain="float",
@@ -68,7 +61,7 @@ def hard_sigmoid(x: Array, *, alpha: float, beta: float) -> Array:
     decomposition="y = x * hard_sigmoid(x)", samples=_SAMPLES)  # fmt: skip
 @kernel
 def hard_swish(x: Array) -> Array:
-    """X * hard_sigmoid(x), which is x * min(max(x + 3, 0), 6) / 6 (A. Howard et al., 2019)."""
+    """``x * min(max(x + 3, 0), 6) / 6``, which is x * hard_sigmoid(x) (A. Howard et al., 2019)."""
     return x * (np.clip(x + 3, 0, 6) / 6)
 
 
@@ -77,7 +70,7 @@ def hard_swish(x: Array) -> Array:
     samples=[*_SAMPLES, {"inputs": ["float32[2,3]"], "alpha": 0.3}])  # fmt: skip
 @kernel
 def leaky_relu(x: Array, *, alpha: float) -> Array:
-    """X above 0, alpha * x below."""
+    """``x`` above 0, alpha * x below."""
     return np.where(x > 0, x, x * alpha)
 
 
@@ -86,7 +79,7 @@ def leaky_relu(x: Array, *, alpha: float) -> Array:
     samples=[*_SAMPLES, {"inputs": ["float32[2,3]"], "alpha": 0.5}])  # fmt: skip
 @kernel
 def elu(x: Array, *, alpha: float) -> Array:
-    """X above 0, alpha * (e**x - 1) below."""
+    """``x`` above 0, alpha * (e**x - 1) below."""
     return np.where(x > 0, x, np.expm1(x) * alpha)
 
 
@@ -113,7 +106,7 @@ def _infer_prelu(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTy
              {"inputs": ["float32[2,3]", "float32[]"]}])  # fmt: skip
 @kernel
 def prelu(x: Array, slope: Array) -> Array:
-    """X above 0, slope * x below; slope broadcasts to x (a slope per channel is [C, 1, ...])."""
+    """``x`` above 0, slope * x below; slope broadcasts to x (one per channel is [C, 1, ...])."""
     return np.where(x > 0, x, x * slope)
 
 
@@ -121,7 +114,7 @@ def prelu(x: Array, slope: Array) -> Array:
     decomposition="y = log1p(exp(neg(abs(x)))) + relu(x)", samples=_SAMPLES)  # fmt: skip
 @kernel
 def softplus(x: Array) -> Array:
-    """log(1 + e**x) without overflow."""
+    """``log(1 + e**x)`` without overflow."""
     return _softplus(x)
 
 
@@ -129,7 +122,7 @@ def softplus(x: Array) -> Array:
     decomposition="y = x * tanh(softplus(x))", samples=_SAMPLES)  # fmt: skip
 @kernel
 def mish(x: Array) -> Array:
-    """X * tanh(softplus(x)) (D. Misra, 2019)."""
+    """``x * tanh(softplus(x))`` (D. Misra, 2019)."""
     return x * np.tanh(_softplus(x))
 
 
@@ -137,7 +130,7 @@ def mish(x: Array) -> Array:
     decomposition="y = x / (abs(x) + 1)", samples=_SAMPLES)  # fmt: skip
 @kernel
 def softsign(x: Array) -> Array:
-    """X / (1 + |x|)."""
+    """``x / (1 + |x|)``."""
     return x / (1 + np.abs(x))
 
 
@@ -145,7 +138,7 @@ def softsign(x: Array) -> Array:
     decomposition="y = neg(softplus(neg(x)))", samples=_SAMPLES)  # fmt: skip
 @kernel
 def log_sigmoid(x: Array) -> Array:
-    """log(sigmoid(x)) without overflow."""
+    """``log(sigmoid(x))`` without overflow."""
     return -_softplus(-x)
 
 
@@ -160,7 +153,7 @@ _AXIS_SAMPLES: list[dict[str, Any]] = [
     samples=_AXIS_SAMPLES)  # fmt: skip
 @kernel
 def softmax(x: Array, *, axis: int) -> Array:
-    """e**x divided by its sum along an axis."""
+    """``e**x`` divided by its sum along an axis."""
     e = np.exp(x - np.max(x, axis=axis, keepdims=True))
     e /= np.sum(e, axis=axis, keepdims=True, dtype=np.float64).astype(e.dtype)
     return e
@@ -171,7 +164,7 @@ def softmax(x: Array, *, axis: int) -> Array:
     samples=_AXIS_SAMPLES)  # fmt: skip
 @kernel
 def log_softmax(x: Array, *, axis: int) -> Array:
-    """log(softmax(x)) without loss for small probabilities."""
+    """``log(softmax(x))`` without loss for small probabilities."""
     c = x - np.max(x, axis=axis, keepdims=True)
     return c - np.log(np.sum(np.exp(c), axis=axis, keepdims=True, dtype=np.float64)).astype(c.dtype)
 
@@ -207,7 +200,7 @@ _GATED_SAMPLES: list[dict[str, Any]] = [
     samples=[*_GATED_SAMPLES, {"inputs": ["float32[2,6]"], "approximate": "tanh"}])  # fmt: skip
 @kernel
 def geglu(x: Array, *, axis: int, approximate: str, gate_first: bool) -> Array:
-    """Halves of x along an axis: the value times gelu of the gate (N. Shazeer, GLU Variants, 2020)."""
+    """Halves of x along an axis: value times gelu of gate (N. Shazeer, GLU Variants, 2020)."""
     value, gate = _halves(x, axis, gate_first)
     return value * _gelu(gate, approximate)
 
@@ -219,6 +212,6 @@ def geglu(x: Array, *, axis: int, approximate: str, gate_first: bool) -> Array:
     samples=_GATED_SAMPLES)  # fmt: skip
 @kernel
 def swi_glu(x: Array, *, axis: int, gate_first: bool) -> Array:
-    """Halves of x along an axis: the value times swish of the gate (N. Shazeer, GLU Variants, 2020)."""
+    """Halves of x along an axis: value times swish of gate (N. Shazeer, GLU Variants, 2020)."""
     value, gate = _halves(x, axis, gate_first)
-    return value * (gate * _sigmoid(gate))
+    return value * (gate * sigmoid(gate))

@@ -31,8 +31,10 @@ def _infer_attention(types: Types, attrs: Attrs, ctx: InferContext) -> list[Tens
     for t, name in ((q, "q"), (k, "k"), (v, "v")):
         need_min_rank(t, 2, name)
         same_dtype(q, t)
-    same_dim(q.shape[-1], k.shape[-1], f"last axes of q {q} and k {k}")
-    same_dim(k.shape[-2], v.shape[-2], f"sequence axes of k {k} and v {v}")
+    if q.shape[-1] != k.shape[-1]:
+        same_dim(q.shape[-1], k.shape[-1], f"last axes of q {q} and k {k}")
+    if k.shape[-2] != v.shape[-2]:
+        same_dim(k.shape[-2], v.shape[-2], f"sequence axes of k {k} and v {v}")
     lead = q.shape[:-2]
     for t in (k, v):
         if t.shape[:-2] != lead:
@@ -95,14 +97,16 @@ _NOT_BOOL = "mask is None or mask.dtype != 'bool'"
     domain={"q": "float", "k": "float", "v": "float", "mask": "any"}, infer=_infer_attention,
     decomposition=[
         "s = matmul(q, transpose(k, perm=[*range(k.rank - 2), k.rank - 1, k.rank - 2])) * scale",
-        "i = reshape(arange(0, gather(shape(s), -2), 1), shape=[s.shape[-2], 1]) if causal else None",
+        "n = gather(shape(s), -2) if causal else None",
+        "i = reshape(arange(0, n, 1), shape=[s.shape[-2], 1]) if causal else None",
         "j = arange(0, gather(shape(s), -1), 1) if causal else None",
         "c = where(i >= j, s, -1e999) if causal else s",
         f"m = c + mask if {_NOT_BOOL} else where(mask, c, -1e999)",
         "p = softmax(m, axis=-1)",
         f"y = matmul(p if {_NOT_BOOL} else where(isnan(p), 0, p), v)",
     ],
-    samples=[{"inputs": ["float32[2,3,4,8]", "float32[2,3,5,8]", "float32[2,3,5,6]"], "scale": 0.35},
+    samples=[{"inputs": ["float32[2,3,4,8]", "float32[2,3,5,8]", "float32[2,3,5,6]"],
+              "scale": 0.35},
              {"inputs": ["float32[1,2,5,4]", "float32[1,2,5,4]", "float32[1,2,5,4]"], "scale": 0.5,
               "causal": True},
              {"inputs": ["float32[2,2,3,4]", "float32[2,2,5,4]", "float32[2,2,5,4]",
@@ -115,11 +119,12 @@ _NOT_BOOL = "mask is None or mask.dtype != 'bool'"
 def scaled_dot_product_attention(
     q: Array, k: Array, v: Array, mask: Array | None = None, *, scale: float, causal: bool
 ) -> Array:
-    """softmax(scale * q @ k^T + mask) @ v: q [..., S, D], k [..., T, D], v [..., T, E] to [..., S, E].
+    """``softmax(scale * q @ k^T + mask) @ v``: q [..., S, D], k [..., T, D], v [..., T, E].
 
-    A floating mask is added, a boolean one keeps where True; it broadcasts to [..., S, T]. causal keeps
-    key j for query i where j <= i. A query that keeps no key gives zeros. Leading axes broadcast.
-    (A. Vaswani et al., Attention Is All You Need, 2017.) The scores are never held all at once.
+    The result is [..., S, E]; leading axes broadcast. A floating mask is added, a boolean one keeps
+    where True; it broadcasts to [..., S, T]. causal keeps key j for query i where j <= i. A query
+    that keeps no key gives zeros. (A. Vaswani et al., Attention Is All You Need, 2017.) The scores
+    are never held all at once.
     """
     lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
     q, k, v = (np.broadcast_to(t, (*lead, *t.shape[-2:])) for t in (q, k, v))

@@ -93,7 +93,7 @@ def _infer_while(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTy
 def while_loop(*xs: Any, carried: int) -> Any:
     """Repeat region body while region cond gives True.
 
-    The first ``carried`` operands change from turn to turn and are the results; the others stay. Both
-    regions take all operands.
+    The first ``carried`` operands change from turn to turn and are the results; the others stay.
+    Both regions take all operands.
     """
     raise _refuse("while_loop")

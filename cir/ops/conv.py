@@ -90,7 +90,8 @@ _PLAIN = {"strides": [1, 1], "pads": [1, 1, 1, 1], "dilations": [1, 1]}
              {"inputs": ["float32[2,3,9]", "float32[4,3,3]"], "strides": [2], "pads": [2, 1],
               "dilations": [2]},
              {"inputs": ["float32[1,2,3,4,5]", "float32[3,2,2,2,2]", "float32[3]"],
-              "strides": [1, 2, 1], "pads": [0, 1, 0, 1, 0, 1], "dilations": [1, 1, 2]}])  # fmt: skip
+              "strides": [1, 2, 1], "pads": [0, 1, 0, 1, 0, 1],
+              "dilations": [1, 1, 2]}])  # fmt: skip
 @kernel
 def conv(
     x: Array,
@@ -104,8 +105,8 @@ def conv(
 ) -> Array:
     """Cross-correlation with w [O, C/groups, *k] and bias b [O]: [N, O, *out].
 
-    out = (S + low pad + high pad - dilation*(k - 1) - 1)//stride + 1 on each spatial axis; ``pads`` holds
-    the low pads of all spatial axes, then the high ones.
+    out = (S + low pad + high pad - dilation*(k - 1) - 1)//stride + 1 on each spatial axis; ``pads``
+    holds the low pads of all spatial axes, then the high ones.
     """
     y = convolution.conv(x, w, strides=strides, pads=pads, dilations=dilations, groups=groups)
     return _with_bias(y, b)
@@ -113,7 +114,8 @@ def conv(
 
 def _infer_conv_transpose(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorType]:
     x, w, kernel, groups = _operands(types, attrs)
-    same_dim(x.shape[1], w.shape[0], f"channels of x {x} and axis 0 of w {w}")
+    if x.shape[1] != w.shape[0]:
+        same_dim(x.shape[1], w.shape[0], f"channels of x {x} and axis 0 of w {w}")
     if dims.divides(groups, w.shape[0]) is False:
         raise InferError(f"{w.shape[0]} input channels do not divide into {groups} groups")
     k = len(kernel)

@@ -15,7 +15,7 @@ from cir.graph import TensorType
 from cir.infer import Attrs, Types, broadcast, broadcast_shapes, same_as, same_dtype, typed
 from cir.kernel import Array, is_symbolic, kernel, sym_compare, sym_maximum, sym_minimum
 from cir.spec import InferContext, InferError, op
-from cir.special import erf, erfc
+from cir.special import erf, erfc, sigmoid
 
 _PAIRS = (("float32[2,3]", "float32[2,3]"), ("float32[2,1,3]", "float32[4,1]"))
 
@@ -56,10 +56,6 @@ def _binary(
     )(kernel(reference))
 
 
-def _sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
-
-
 _POSITIVE = ("+float32[2,3]", "+float32[]")
 _NUMBER = ("float32[2,3]", "int64[4]")
 
@@ -87,7 +83,7 @@ _unary("tanh", np.tanh, "Hyperbolic tangent.")
 _unary("asinh", np.arcsinh, "Inverse hyperbolic sine.")
 _unary("acosh", np.arccosh, "Inverse hyperbolic cosine.", samples=_POSITIVE)
 _unary("atanh", np.arctanh, "Inverse hyperbolic tangent.")
-_unary("sigmoid", _sigmoid, "1 / (1 + e**-x).")
+_unary("sigmoid", sigmoid, "1 / (1 + e**-x).")
 _unary("erf", erf, "Error function.")
 _unary("erfc", erfc, "1 - erf(x), exact in the tail.")
 _unary("floor", np.floor, "Largest integer not above x.")
@@ -115,7 +111,7 @@ _binary("add", np.add, "a + b.", commutative=True, samples=_BOTH)
 _binary("sub", np.subtract, "a - b.", samples=_BOTH)
 _binary("mul", np.multiply, "a * b.", commutative=True, samples=_BOTH)
 _binary("div", np.divide, "a / b of floats (integers: floordiv, or cast first).", domain="float",
-        samples=(("float32[2,3]", "+float32[2,3]"), ("float32[2,1,3]", "+float32[4,1]")))  # fmt: skip
+        samples=(("float32[2,3]", "+float32[3]"), ("float32[2,1,3]", "+float32[4,1]")))  # fmt: skip
 _binary("floordiv", np.floor_divide, "a // b, rounding down as Python does.", samples=_DIVIDE)
 _binary("mod", np.mod, "a % b with the sign of b, as Python does.", samples=_DIVIDE)
 _binary("pow", np.power, "a ** b.",
@@ -147,20 +143,16 @@ _comparison("less_equal", np.less_equal, "<=", "number", False)
 _comparison("greater", np.greater, ">", "number", False)
 _comparison("greater_equal", np.greater_equal, ">=", "number", False)
 
-for _name, _fn, _doc in (
-    ("logical_and", np.logical_and, "a and b."),
-    ("logical_or", np.logical_or, "a or b."),
-    ("logical_xor", np.logical_xor, "Exactly one of a and b."),
-):
-    _binary(_name, _fn, _doc, domain="bool", commutative=True,
-            samples=(("bool[2,3]", "bool[2,3]"), ("bool[2,1]", "bool[3]")))  # fmt: skip
-for _name, _fn, _doc in (
-    ("bitwise_and", np.bitwise_and, "a & b."),
-    ("bitwise_or", np.bitwise_or, "a | b."),
-    ("bitwise_xor", np.bitwise_xor, "a ^ b."),
-):
-    _binary(_name, _fn, _doc, domain="int", commutative=True,
-            samples=(_INTS, ("uint8[2,1]<99", "uint8[3]<99")))  # fmt: skip
+_BOOLS = (("bool[2,3]", "bool[2,3]"), ("bool[2,1]", "bool[3]"))
+_BITS = (_INTS, ("uint8[2,1]<99", "uint8[3]<99"))
+
+_binary("logical_and", np.logical_and, "a and b.", domain="bool", commutative=True, samples=_BOOLS)
+_binary("logical_or", np.logical_or, "a or b.", domain="bool", commutative=True, samples=_BOOLS)
+_binary("logical_xor", np.logical_xor, "Exactly one of a and b.", domain="bool", commutative=True,
+        samples=_BOOLS)  # fmt: skip
+_binary("bitwise_and", np.bitwise_and, "a & b.", domain="int", commutative=True, samples=_BITS)
+_binary("bitwise_or", np.bitwise_or, "a | b.", domain="int", commutative=True, samples=_BITS)
+_binary("bitwise_xor", np.bitwise_xor, "a ^ b.", domain="int", commutative=True, samples=_BITS)
 
 
 def _infer_where(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorType]:
@@ -176,7 +168,7 @@ def _infer_where(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTy
              {"inputs": ["bool[3]", "int64[2,3]", "int64[2,1]"]}])  # fmt: skip
 @kernel
 def where(cond: Array, x: Array, y: Array) -> Array:
-    """X where cond holds, else y; the three broadcast."""
+    """``x`` where cond holds, else y; the three broadcast."""
     if cond.dtype == object:
         raise TypeError("the condition depends on symbolic dims")
     return np.where(cond, x, y)
@@ -194,7 +186,7 @@ def _infer_cast(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTyp
              {"inputs": ["float32[3]"], "dtype": "bfloat16"},
              {"inputs": ["bool[2]"], "dtype": "float32"}])  # fmt: skip
 def cast(x: Array, *, dtype: str) -> Array:
-    """X in another dtype: floats to integers round towards zero, numbers to bool are x != 0.
+    """``x`` in another dtype: floats to integers round towards zero, numbers to bool are x != 0.
 
     A float beyond the integer's range, or nan, gives an unspecified value.
     """
@@ -224,7 +216,7 @@ def _bound(v: float | None, dtype: np.dtype) -> Any:
         return v
     if abs(v) == float("inf"):
         return None
-    if dtype == object:
+    if dtype.kind == "O":
         return int(v)
     info = np.iinfo(dtype)
     return min(max(int(v), int(info.min)), int(info.max))
@@ -237,7 +229,7 @@ def _bound(v: float | None, dtype: np.dtype) -> Any:
              {"inputs": ["int64[2,3]"], "max": 2.0}])  # fmt: skip
 @kernel
 def clip(x: Array, *, min: float | None, max: float | None) -> Array:
-    """X limited to [min, max]; a bound of None does not limit; nan stays nan."""
+    """``x`` limited to [min, max]; a bound of None does not limit; nan stays nan."""
     lo, hi = _bound(min, x.dtype), _bound(max, x.dtype)
     if lo is not None:
         x = _maximum(x, np.asarray(lo, dtype=x.dtype))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from cir import dim as dims
@@ -54,7 +56,7 @@ def _infer_gather_elements(types: Types, attrs: Attrs, ctx: InferContext) -> lis
     samples=[{"inputs": ["float32[2,5]", "int64[2,3]<5"], "axis": -1},
              {"inputs": ["float32[4,3]", "int64[2,2]<4"], "axis": 0}])  # fmt: skip
 def gather_elements(x: Array, indices: Array, *, axis: int) -> Array:
-    """y[i, j, ...] = x[i, indices[i, j, ...], ...]: one element for each index, along an axis."""
+    """``y[i, j, ...] = x[i, indices[i, j, ...], ...]``: one element an index, along an axis."""
     return np.take_along_axis(x[_region(x.ndim, indices.shape, axis)], indices, axis)
 
 
@@ -90,17 +92,18 @@ def _infer_gather_nd(types: Types, attrs: Attrs, ctx: InferContext) -> list[Tens
     samples=[{"inputs": ["float32[4,4,3]", "int64[2,5,2]<4"]},
              {"inputs": ["float32[2,3,4]", "int64[2,5,1]<3"], "batch_dims": 1}])  # fmt: skip
 def gather_nd(x: Array, indices: Array, *, batch_dims: int) -> Array:
-    """Slices of x at the index vectors of the last axis of indices; leading batch axes are shared."""
+    """Slices of x at the index vectors in the last axis of indices; leading axes may be shared."""
     grids = []
     for j in range(batch_dims):
         shape = [1] * (indices.ndim - 1)
         shape[j] = x.shape[j]
         grids.append(np.arange(x.shape[j]).reshape(shape))
-    return x[(*grids, *np.moveaxis(indices, -1, 0))]
+    index: Any = (*grids, *np.moveaxis(indices, -1, 0))
+    return x[index]
 
 
 _REDUCTIONS = ("none", "add", "mul", "max", "min")
-_AT = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
+_AT: dict[str, Any] = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
 
 
 def _scatter(x: Array, index: tuple[Array, ...], updates: Array, how: str) -> Array:
@@ -130,7 +133,7 @@ def _infer_scatter_nd(types: Types, attrs: Attrs, ctx: InferContext) -> list[Ten
              {"inputs": ["float32[4,3]", "int64[5,2]<3", "float32[5]"], "reduction": "add"},
              {"inputs": ["int64[4]", "int64[5,1]<4", "int64[5]"], "reduction": "max"}])  # fmt: skip
 def scatter_nd(x: Array, indices: Array, updates: Array, *, reduction: str) -> Array:
-    """X with slices at the index vectors replaced by, or combined with, updates.
+    """``x`` with slices at the index vectors replaced by, or combined with, updates.
 
     With reduction none and an index that occurs twice, the later update stays.
     """
@@ -155,7 +158,7 @@ def _infer_scatter_elements(types: Types, attrs: Attrs, ctx: InferContext) -> li
 def scatter_elements(
     x: Array, indices: Array, updates: Array, *, axis: int, reduction: str
 ) -> Array:
-    """X with x[i, indices[i, j, ...], ...] replaced by, or combined with, updates[i, j, ...]."""
+    """``x`` with x[i, indices[i, j, ...], ...] replaced by or combined with updates[i, j, ...]."""
     index = list(np.indices(indices.shape, sparse=True))
     index[axis] = indices
     return _scatter(x, tuple(index), updates, reduction)

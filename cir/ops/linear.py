@@ -56,7 +56,7 @@ def for_blas(x: Array) -> Array:
              {"inputs": ["int64[2,3]", "int64[3]"]}])  # fmt: skip
 @kernel
 def matmul(a: Array, b: Array) -> Array:
-    """Matrix product over the last two axes; leading axes broadcast; rank 1 is a row or a column."""
+    """Matrix product over the last two axes; leading axes broadcast; rank 1 is a row or column."""
     return np.matmul(for_blas(a), for_blas(b))
 
 
@@ -82,7 +82,7 @@ def _infer_linear(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorT
              {"inputs": ["float32[2,5,3]", "float32[4,3]"]}])  # fmt: skip
 @kernel
 def linear(x: Array, w: Array, b: Array | None = None) -> Array:
-    """X @ w.T + b over the last axis of x; w is [out, in], b is [out]."""
+    """``x @ w.T + b`` over the last axis of x; w is [out, in], b is [out]."""
     y = (for_blas(x.reshape(-1, x.shape[-1])) @ for_blas(w).T).reshape(*x.shape[:-1], w.shape[0])
     return y if b is None else np.add(y, b, out=y)
 
@@ -90,8 +90,9 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
 def parse_equation(equation: str, ranks: list[int]) -> tuple[list[str], str]:
     """Operand and result labels of an einsum equation, one character for each axis.
 
-    An ellipsis becomes upper-case letters that the equation does not use, aligned at the right. Without
-    "->" the result has the ellipsis axes, then the labels that occur once, in alphabetical order.
+    An ellipsis becomes upper-case letters that the equation does not use, aligned at the right.
+    Without "->" the result has the ellipsis axes, then the labels that occur once, in alphabetical
+    order.
 
     Raises:
         InferError: the equation is malformed or does not fit the ranks.
@@ -147,7 +148,8 @@ def _infer_einsum(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorT
     samples=[{"inputs": ["float32[2,3,4]", "float32[2,5,4]"], "equation": "bqd,bkd->bqk"},
              {"inputs": ["float32[2,3,4]", "float32[4,5]"], "equation": "...i,ij->...j"},
              {"inputs": ["float32[3,3]"], "equation": "ii"},
-             {"inputs": ["float32[2,3]", "float32[3,4]", "float32[4]"], "equation": "ij,jk,k"}])  # fmt: skip
+             {"inputs": ["float32[2,3]", "float32[3,4]", "float32[4]"],
+              "equation": "ij,jk,k"}])  # fmt: skip
 @kernel
 def einsum(*xs: Array, equation: str) -> Array:
     """Sum of products over the labels that the result leaves out (Einstein's convention)."""

@@ -21,10 +21,11 @@ from cir.infer import (
 )
 from cir.kernel import Array, kernel
 from cir.spec import InferContext, InferError, op
+from cir.special import sigmoid
 
 
 def _normalise(x: Array, axes: tuple[int, ...], epsilon: float, centre: bool = True) -> Array:
-    """(x - mean) / sqrt(variance + epsilon) over axes; without centring x / sqrt(mean(x*x) + epsilon)."""
+    """(x - mean) / sqrt(variance + epsilon) over axes; uncentred x / sqrt(mean(x*x) + epsilon)."""
     if centre:
         x = x - np.mean(x, axis=axes, keepdims=True, dtype=np.float64).astype(x.dtype)
     power = np.mean(x * x, axis=axes, keepdims=True, dtype=np.float64)
@@ -63,8 +64,8 @@ def _infer_batch_norm(types: Types, attrs: Attrs, ctx: InferContext) -> list[Ten
                    "t = bias - mean * s",
                    "y = x * reshape(s, shape=[*s.shape, *ntuple(1, x.rank - 2)])"
                    " + reshape(t, shape=[*s.shape, *ntuple(1, x.rank - 2)])"],
-    samples=[{"inputs": ["float32[2,3,4,5]", "float32[3]", "float32[3]", "float32[3]", "+float32[3]"]},
-             {"inputs": ["float32[4,3]", "float32[3]", "float32[3]", "float32[3]", "+float32[3]"],
+    samples=[{"inputs": ["float32[2,3,4,5]", *["float32[3]"] * 3, "+float32[3]"]},
+             {"inputs": ["float32[4,3]", *["float32[3]"] * 3, "+float32[3]"],
               "epsilon": 1e-3}])  # fmt: skip
 @kernel
 def batch_norm(
@@ -133,7 +134,10 @@ def _infer_rms_norm(types: Types, attrs: Attrs, ctx: InferContext) -> list[Tenso
              {"inputs": ["float32[2,3,4]"], "axis": 1, "epsilon": 1e-5}])  # fmt: skip
 @kernel
 def rms_norm(x: Array, scale: Array | None = None, *, axis: int, epsilon: float) -> Array:
-    """X / sqrt(mean(x*x) + epsilon) over axes axis..-1, times scale (B. Zhang, R. Sennrich, 2019)."""
+    """``x / sqrt(mean(x*x) + epsilon)`` over axes axis..-1, times scale.
+
+    B. Zhang, R. Sennrich, Root Mean Square Layer Normalization, 2019.
+    """
     return _affine(_normalise(x, tuple(range(axis, 0)), epsilon, centre=False), scale, None)
 
 
@@ -208,6 +212,6 @@ def group_norm_silu(
     num_groups: int,
     epsilon: float,
 ) -> Array:
-    """swish(group_norm(x)): normalisation and activation in one."""
+    """``swish(group_norm(x))``: normalisation and activation in one."""
     y = _group_norm(x, scale, bias, num_groups, epsilon)
-    return y / (1 + np.exp(-y))
+    return y * sigmoid(y)

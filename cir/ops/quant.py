@@ -54,7 +54,7 @@ def _along(t: Array, axis: int) -> Array:
              {"inputs": ["float32[2,3,4]", "+float32[3]", "int8[3]<9"], "axis": 1}])  # fmt: skip
 @kernel
 def quantize(x: Array, scale: Array, zero_point: Array, *, axis: int) -> Array:
-    """round(x / scale) + zero_point, halves to even, saturated, in the dtype of zero_point.
+    """``round(x / scale) + zero_point``, halves to even, saturated, in the dtype of zero_point.
 
     scale and zero_point have rank 0, or rank 1 along ``axis``. float8 does not round to integers.
     """
@@ -89,6 +89,6 @@ def _infer_dequantize(types: Types, attrs: Attrs, ctx: InferContext) -> list[Ten
              {"inputs": ["int8[2,3,4]<99", "+float32[3]", "int8[3]<9"], "axis": 1}])  # fmt: skip
 @kernel
 def dequantize(x: Array, scale: Array, zero_point: Array, *, axis: int) -> Array:
-    """(x - zero_point) * scale in the dtype of scale, which has rank 0, or rank 1 along ``axis``."""
+    """(x - zero_point) * scale in the dtype of scale, of rank 0, or of rank 1 along ``axis``."""
     shifted = x.astype(np.float64) - _along(zero_point, axis).astype(np.float64)
     return (shifted * _along(scale, axis)).astype(scale.dtype)

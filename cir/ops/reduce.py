@@ -54,8 +54,8 @@ _reduce("sum", lambda x, a, k: np.sum(x, axis=a, keepdims=k, dtype=accumulator(x
         "Sum over axes, in the dtype of x.")  # fmt: skip
 _reduce("prod", lambda x, a, k: np.prod(x, axis=a, keepdims=k, dtype=accumulator(x.dtype)),
         "Product over axes, in the dtype of x.")  # fmt: skip
-_reduce("mean", lambda x, a, k: np.mean(x, axis=a, keepdims=k, dtype=accumulator(x.dtype)), "Mean over axes.",
-        domain="float", samples=_FLOAT_SAMPLES)  # fmt: skip
+_reduce("mean", lambda x, a, k: np.mean(x, axis=a, keepdims=k, dtype=accumulator(x.dtype)),
+        "Mean over axes.", domain="float", samples=_FLOAT_SAMPLES)  # fmt: skip
 _reduce("amax", _amax, "Largest element over axes; nan if any is.")
 _reduce("amin", _amin, "Smallest element over axes; nan if any is.")
 _reduce("any", lambda x, a, k: np.any(x, axis=a, keepdims=k), "Whether any element holds.",
@@ -72,7 +72,7 @@ _reduce("all", lambda x, a, k: np.all(x, axis=a, keepdims=k), "Whether all eleme
     samples=_FLOAT_SAMPLES)  # fmt: skip
 @kernel
 def logsumexp(x: Array, *, axis: Ints, keepdims: bool) -> Array:
-    """log(sum(exp(x))) over axes without overflow."""
+    """``log(sum(exp(x)))`` over axes without overflow."""
     top = np.max(x, axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0)
     total = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True, dtype=np.float64)) + top
@@ -109,7 +109,7 @@ def argmin(x: Array, *, axis: int, keepdims: bool) -> Array:
              {"inputs": ["int32[4]"], "axis": 0, "exclusive": True, "reverse": True}])  # fmt: skip
 @kernel
 def cumsum(x: Array, *, axis: int, exclusive: bool, reverse: bool) -> Array:
-    """Running sum along an axis, from its end when reverse; exclusive leaves out the element itself."""
+    """Running sum along an axis, from its end if reverse; exclusive leaves the element out."""
     x = np.flip(x, axis) if reverse else x
     out = np.cumsum(x, axis=axis, dtype=accumulator(x.dtype))
     if exclusive:
@@ -132,7 +132,8 @@ def _infer_topk(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTyp
     return [TensorType(t.dtype, shape), TensorType("int64", shape)]
 
 
-@op("topk(x; k: dim, axis: axis = -1, largest: bool = True, sorted: bool = True) -> values, indices",
+@op("topk(x; k: dim, axis: axis = -1, largest: bool = True, sorted: bool = True)"
+    " -> values, indices",
     domain="number", infer=_infer_topk, layout="axis",
     samples=[{"inputs": ["float32[2,5]"], "k": 2},
              {"inputs": ["float32[4,3]"], "k": 4, "axis": 0, "largest": False},

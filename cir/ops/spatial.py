@@ -30,7 +30,7 @@ from cir.spec import InferContext, InferError, op
 def pool_count(
     n: Dim, kernel: int, stride: int, dilation: int, lo: int, hi: int, ceil: bool
 ) -> Dim:
-    """Windows on one axis. In ceil mode a last partial window counts if it starts left of the high pad."""
+    """Windows on one axis; in ceil mode a partial one too if it starts left of the high pad."""
     out = window_count(n, kernel, stride, dilation, lo + hi)
     if not ceil or stride == 1:
         return out
@@ -109,7 +109,8 @@ def _counts(
     ]
 
 
-@op("max_pool(x; kernel: ints, strides: ints, pads: ints, dilations: ints, ceil_mode: bool = False)",
+@op("max_pool(x; kernel: ints, strides: ints, pads: ints, dilations: ints,"
+    " ceil_mode: bool = False)",
     domain="number", infer=_infer_pool,
     samples=[{"inputs": ["float32[2,3,7,6]"], "kernel": [3, 3], "strides": [2, 2],
               "pads": [1, 1, 1, 1], "dilations": [1, 1]},
@@ -123,8 +124,8 @@ def max_pool(
 ) -> Array:
     """Largest element of each window: [N, C, *out]; padding never wins.
 
-    out = (S + low pad + high pad - dilation*(k - 1) - 1)//stride + 1, rounded up instead in ceil mode,
-    where a window that would start in the high padding is left out.
+    out = (S + low pad + high pad - dilation*(k - 1) - 1)//stride + 1, rounded up instead in ceil
+    mode, where a window that would start in the high padding is left out.
     """
     low = -math.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     counts = _counts(x, kernel, strides, pads, dilations, ceil_mode)
@@ -146,8 +147,8 @@ def avg_pool(
 ) -> Array:
     """Mean of each window: [N, C, *out]; sizes as max_pool.
 
-    The divisor counts the window's elements inside the input, with count_include_pad those inside the
-    stated padding too.
+    The divisor counts the window's elements inside the input, with count_include_pad those inside
+    the stated padding too.
     """
     k = len(kernel)
     counts = _counts(x, kernel, strides, pads, (1,) * k, ceil_mode)
@@ -203,7 +204,7 @@ def _nearest(num: Array, den: int, rounding: str) -> Array:
 
 
 def _cubic(t: Array, a: float = -0.75) -> list[Array]:
-    """Weights of the four neighbours at fraction t (R. Keys, 1981; a as PyTorch and ONNX have it)."""
+    """Weights of four neighbours at fraction t (R. Keys, 1981; a as PyTorch and ONNX have it)."""
 
     def near(d: Array) -> Array:
         return ((a + 2) * d - (a + 3)) * d * d + 1
@@ -249,9 +250,9 @@ def resize(x: Array, *, sizes: Ints, mode: str, coordinates: str, rounding: str)
     """Spatial axes resampled to ``sizes``: [N, C, *sizes].
 
     With n elements in and m out, output place i reads the input at: asymmetric i*n/m; half_pixel
-    (i + 1/2)*n/m - 1/2; align_corners i*(n - 1)/(m - 1); pytorch_half_pixel as half_pixel, but 0 when
-    m = 1. nearest rounds that by ``rounding``; linear and cubic (a = -0.75) interpolate between
-    neighbours, the edge repeated. Coordinates are computed exactly, as fractions.
+    (i + 1/2)*n/m - 1/2; align_corners i*(n - 1)/(m - 1); pytorch_half_pixel as half_pixel, but 0
+    when m = 1. nearest rounds that by ``rounding``; linear and cubic (a = -0.75) interpolate
+    between neighbours, the edge repeated. Coordinates are computed exactly, as fractions.
     """
     for i, m in enumerate(sizes):
         if m != x.shape[i + 2]:

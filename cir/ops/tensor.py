@@ -29,7 +29,7 @@ from cir.spec import InferContext, InferError, op
 @op("identity(x)", infer=same_as(0), layout="elementwise",
     samples=[{"inputs": ["float32[2,3]"]}, {"inputs": ["int64[]"]}])  # fmt: skip
 def identity(x: Array) -> Array:
-    """X itself; stands where a graph output needs a name of its own."""
+    """``x`` itself; stands where a graph output needs a name of its own."""
     return x
 
 
@@ -53,8 +53,8 @@ def _check_symbolic_reshape(t: TensorType, shape: tuple[Dim, ...]) -> None:
     a, b = dims.product(t.shape), dims.product(shape)
     same = dims.equal(a, b)
     if same is None:
-        # Without // % min max and over one set of symbols, different polynomials are different sizes;
-        # otherwise a guard of the source model may make them equal.
+        # Without // % min max and over one set of symbols, different polynomials are different
+        # sizes; otherwise a guard of the source model may make them equal.
         plain = "(" not in f"{a}{b}" and dims.symbols_of(a) == dims.symbols_of(b)
         same = not plain
     if not same:
@@ -139,7 +139,7 @@ def split(x: Array, *, axis: int, sizes: Ints) -> tuple[Array, ...]:
 
 def _slice_dim(n: Dim, start: Dim, end: Dim, step: int) -> Dim:
     if type(start) is int and type(end) is int and type(n) is int:
-        good = 0 <= start <= end <= n if step > 0 else -1 <= end <= start < max(n, 1)
+        good = 0 <= start <= end <= n if step > 0 else -1 <= end <= start < n
         if not good:
             rule = "0 <= start <= end <= size" if step > 0 else "-1 <= end <= start < size"
             raise InferError(f"start {start}, end {end}, step {step} on size {n}: needs {rule}")
@@ -166,16 +166,18 @@ def _infer_slice(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTy
     samples=[{"inputs": ["float32[4,5]"], "axes": [-1], "starts": [1], "ends": [4], "steps": [2]},
              {"inputs": ["float32[4,5]"], "axes": [0, 1], "starts": [3, 0], "ends": [-1, 2],
               "steps": [-1, 1]},
-             {"inputs": ["int64[6]"], "axes": [0], "starts": [5], "ends": [1], "steps": [-2]}])  # fmt: skip
+             {"inputs": ["int64[6]"], "axes": [0], "starts": [5], "ends": [1],
+              "steps": [-2]}])  # fmt: skip
 def slice_(x: Array, *, axes: Ints, starts: Ints, ends: Ints, steps: Ints) -> Array:
-    """Elements start, start + step, ... before end along each of axes, as Python's ``range`` counts.
+    """Elements start, start + step, ... before end along each of axes, as ``range`` counts.
 
-    starts, ends and steps follow the order of the sorted axes. Bounds are absolute: with a positive step
-    0 <= start <= end <= size; with a negative one an end of -1 means that element 0 is included.
+    starts, ends and steps follow the order of the sorted axes. Bounds are absolute: with a positive
+    step 0 <= start <= end <= size; with a negative one an end of -1 includes element 0.
     """
     index = [slice(None)] * x.ndim
     for a, start, end, step in zip(axes, starts, ends, steps):
-        index[a] = slice(start, None if end < 0 else end, step)
+        # To NumPy -1 is the last element; here it is the place before the first.
+        index[a] = slice(start, None if end < 0 else end, step) if start >= 0 else slice(0, 0)
     return x[tuple(index)]
 
 
@@ -185,6 +187,8 @@ def _infer_expand(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorT
     lead = len(shape) - t.rank
     if lead < 0:
         raise InferError(f"shape {shape} has fewer axes than {t}")
+    if any(type(d) is int and d < 0 for d in shape):
+        raise InferError(f"shape {shape} holds a negative dim: write the size itself, not -1")
     for a, b in zip(t.shape, shape[lead:]):
         if a != b and a != 1 and not dims.equal(a, b):
             raise InferError(f"{t} does not broadcast to {shape}: {a} is neither {b} nor 1")
@@ -195,7 +199,7 @@ def _infer_expand(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorT
     samples=[{"inputs": ["float32[3,1]"], "shape": [2, 3, 4]},
              {"inputs": ["int64[]"], "shape": [3]}])  # fmt: skip
 def expand(x: Array, *, shape: Ints) -> Array:
-    """X broadcast to a shape of the same or a higher rank (a read-only view)."""
+    """``x`` broadcast to a shape of the same or a higher rank (a read-only view)."""
     return np.broadcast_to(x, shape)
 
 
@@ -211,7 +215,7 @@ def _infer_tile(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorTyp
     samples=[{"inputs": ["float32[2,3]"], "repeats": [2, 1]},
              {"inputs": ["int64[2]"], "repeats": [3]}])  # fmt: skip
 def tile(x: Array, *, repeats: Ints) -> Array:
-    """X repeated repeats[i] times along axis i."""
+    """``x`` repeated repeats[i] times along axis i."""
     return np.tile(x, repeats)
 
 
@@ -240,14 +244,15 @@ def _infer_pad(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorType
              {"inputs": ["float32[3,4]"], "pads": [2, 1, 0, 3], "mode": "reflect"},
              {"inputs": ["int64[2,3]"], "pads": [1, 0, 0, 2], "mode": "edge"}])  # fmt: skip
 def pad(x: Array, *, pads: Ints, mode: str, value: float) -> Array:
-    """X with pads[i] elements before and pads[rank + i] after it on axis i.
+    """``x`` with pads[i] elements before and pads[rank + i] after it on axis i.
 
-    constant fills with ``value``, reflect mirrors without repeating the edge, edge repeats the edge.
+    constant fills with ``value``, reflect mirrors without repeating the edge, edge repeats it.
     """
     width = list(zip(pads[: x.ndim], pads[x.ndim :]))
+    fill: dict[str, Any] = {}
     if mode == "constant":
-        return np.pad(x, width, mode="constant", constant_values=np.asarray(value).astype(x.dtype))
-    return np.pad(x, width, mode=mode)
+        fill["constant_values"] = np.asarray(value).astype(x.dtype)
+    return np.pad(x, width, mode=mode, **fill)  # type: ignore[call-overload]
 
 
 def _infer_trilu(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorType]:
@@ -310,7 +315,7 @@ def _infer_arange(types: Types, attrs: Attrs, ctx: InferContext) -> list[TensorT
              {"inputs": ["int32[]<3", "int32[]<9", "+int32[]<4"]}])  # fmt: skip
 @kernel
 def arange(start: Array, limit: Array, delta: Array) -> Array:
-    """start, start + delta, ... before limit: rank-0 inputs of one dtype to a vector."""
+    """``start, start + delta, ...`` before limit: rank-0 inputs of one dtype to a vector."""
     n = _arange_size(start.item(), limit.item(), delta.item())
     if not isinstance(n, int):
         raise TypeError("the number of elements is symbolic")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from cir.graph import Graph, TensorType
+from cir.graph import Graph, Node, TensorType
 from cir.passes.basic import dce
+from cir.views import Shape, View
+
+_VIEWS = {"transpose": "perm", "reshape": "shape"}
 
 
 def _to_first(rank: int) -> tuple[int, ...]:
@@ -12,6 +15,14 @@ def _to_first(rank: int) -> tuple[int, ...]:
 
 def _to_last(rank: int) -> tuple[int, ...]:
     return (0, *range(2, rank), 1)
+
+
+def _moves(node: Node, shape: Shape, perm: tuple[int, ...]) -> bool:
+    """Whether a node is the transpose by ``perm``; with axes of size 1 that may be a reshape."""
+    if node.op not in _VIEWS:
+        return False
+    wanted = View.identity(shape).transpose(perm).spelling()
+    return wanted == [(node.op, node.attrs[_VIEWS[node.op]])]
 
 
 def channels_first_interface(graph: Graph) -> Graph:
@@ -28,15 +39,16 @@ def channels_first_interface(graph: Graph) -> Graph:
         if t.rank < 3 or not users or name in graph.outputs:
             continue
         perm = _to_first(t.rank)
-        if all(u.op == "transpose" and u.attrs["perm"] == perm for u in users):
+        if all(_moves(u, t.shape, perm) for u in users):
             types[name] = TensorType(t.dtype, tuple(t.shape[p] for p in perm))
             alias.update((u.name, name) for u in users)
     outputs = []
     for name in graph.outputs:
         node = graph.producers.get(name)
-        if node is not None and node.op == "transpose":
-            rank = types[name].rank
-            if rank >= 3 and node.attrs["perm"] == _to_last(rank):
+        rank = types[name].rank
+        if node is not None and rank >= 3:
+            source = types[str(node.inputs[0])].shape if node.op in _VIEWS else ()
+            if len(source) == rank and _moves(node, source, _to_last(rank)):
                 name = str(node.inputs[0])
         outputs.append(alias.get(name, name))
     if not alias and tuple(outputs) == graph.outputs:

@@ -34,6 +34,8 @@ class _Views(Sweep):
         super().__init__(graph)
         self.view_of: dict[str, tuple[str, View]] = {}
         self.cache: dict[tuple[Any, ...], str] = {}
+        # The permutation a value was sunk by, which size-1 axes make ambiguous in its view.
+        self.sunk_by: dict[str, tuple[str, tuple[int, ...]]] = {}
 
     def run_all(self) -> Graph:
         return self.run(lambda _, node: self.visit(node))
@@ -43,6 +45,21 @@ class _Views(Sweep):
         """The value behind a value's views, and the view."""
         found = self.view_of.get(name)
         return found if found else (name, View.identity(self.b.types[name].shape))
+
+    def transposed(self, name: str) -> tuple[str, tuple[int, ...]] | None:
+        """(operand, perm) when a value is a transpose of another, views before it left alone."""
+        found = self.view_of.get(name)
+        if found is not None:
+            steps = found[1].spelling()
+            if len(steps) == 1 and steps[0][0] == "transpose":
+                return found[0], tuple(int(p) for p in steps[0][1])
+        if name in self.sunk_by:
+            return self.sunk_by[name]
+        node = self.producer(name)
+        if node is not None and node.op == "transpose" and node.inputs[0] is not None:
+            return node.inputs[0], tuple(node.attrs["perm"])  # type: ignore[arg-type]
+        perm = _as_transpose(found[1]) if found is not None else None
+        return (found[0], perm) if found is not None and perm is not None else None
 
     def viewed(self, node: Node, base: str, view: View, out: str) -> list[str]:
         """Emit the canonical chain of a view; the last node takes the name ``out``."""
@@ -139,70 +156,102 @@ class _Views(Sweep):
         return view.transpose(node.attrs["perm"])  # type: ignore[arg-type]
 
     def sunk(
-        self, node: Node, inputs: Sequence[str | None], attrs: dict[str, Any], views: list[View]
+        self,
+        node: Node,
+        inputs: Sequence[str | None],
+        attrs: dict[str, Any],
+        views: list[View],
+        perm: tuple[int, ...] | None = None,
     ) -> list[str]:
         """Emit the op on bases and the views of its results."""
         self.b.release(node.outputs)
         names = [f"{o}.base" for o in node.outputs]
         inner = self.b.emit(node.op, inputs, attrs, names=names, meta=node.meta)
-        return [
-            self.viewed(node, value, view, out)[0]
-            for value, view, out in zip(inner, views, node.outputs)
-        ]
+        results = []
+        for value, view, out in zip(inner, views, node.outputs):
+            # The operand of a sunk op may itself be a view: the chain goes on from there.
+            base, own = self.base(value)
+            whole = own.then(view)
+            if whole is None:
+                base, whole = value, view
+            result = self.viewed(node, base, whole, out)[0]
+            if perm is not None:
+                self.sunk_by[result] = (value, perm)
+            results.append(result)
+        return results
 
     # -- elementwise --------------------------------------------------------------------------------
     def sink_elementwise(self, node: Node) -> Sequence[str] | None:
         out_shape = self.b.types[node.name].shape
-        for candidate in node.inputs:
-            if candidate not in self.view_of:
-                continue
+        full = [i for i in node.inputs if i in self.view_of and self.b.types[i].shape == out_shape]
+        for candidate in dict.fromkeys(full):  # the whole view first, then its last transpose
             assert candidate is not None
-            _, view = self.view_of[candidate]
-            if view.shape != out_shape:
-                continue
-            moved = [self.pulled(i, view, node) for i in node.inputs]
-            if all(m is not None or i is None for m, i in zip(moved, node.inputs)):
-                inputs = [None if m is None else m() for m in moved]
-                return self.sunk(node, inputs, dict(node.attrs), [view])
+            base, view = self.view_of[candidate]
+            known = self.sunk_by.get(candidate)
+            perm = known[1] if known is not None and known[0] == base else None
+            out = self._sink_past(node, view, perm)
+            if out is not None:
+                return out
+        for candidate in dict.fromkeys(i for i in node.inputs if i is not None):
+            found = self.transposed(candidate)
+            if found is not None and len(found[1]) == len(out_shape):
+                out = self._sink_past(node, _transposed(out_shape, found[1]), found[1])
+                if out is not None:
+                    return out
         return None
 
-    def pulled(self, name: str | None, view: View, node: Node) -> Any:
-        """A thunk giving the operand as the op on the base wants it; None when that is not free."""
+    def _sink_past(
+        self, node: Node, view: View, perm: tuple[int, ...] | None = None
+    ) -> Sequence[str] | None:
+        moved = [self.pulled(i, view, node, perm) for i in node.inputs]
+        if any(m is None and i is not None for m, i in zip(moved, node.inputs)):
+            return None
+        inputs = [None if m is None else m() for m in moved]
+        return self.sunk(node, inputs, dict(node.attrs), [view], perm)
+
+    def pulled(
+        self, name: str | None, view: View, node: Node, perm: tuple[int, ...] | None = None
+    ) -> Any:
+        """A thunk giving the operand as the op on the base wants it; None when that is not free.
+
+        ``perm`` says which permutation the view is, where size-1 axes leave that open.
+        """
         if name is None:
             return None
+        if perm is not None and name in self.sunk_by and self.sunk_by[name][1] == perm:
+            return lambda: self.sunk_by[name][0]
         base, own = self.base(name)
-        if own == view or (own.shape == view.shape and own.spelling() == view.spelling()):
-            return lambda: base
         shape = self.b.types[name].shape
         if all(d == 1 for d in shape):
             if not shape:
                 return lambda: name
             scalar = own.reshape(())
             return (lambda: self.viewed(node, base, scalar, f"{name}.s")[0]) if scalar else None
-        perm = _as_transpose(view)
         if name in self.b.consts:
-            arr = _pull_const(self.b.consts[name], view)
+            arr = _pull_const(self.b.consts[name], view, perm)
             if arr is None:
                 return None
             return lambda: self.b.const(Const.of(arr, self.b.types[name].dtype), name=f"{name}.v")
+        if shape == view.shape and own.base == view.base and own.spelling() == view.spelling():
+            return lambda: base
+        perm = perm or _as_transpose(view)
         if perm is None:
             return None
         padded = own.reshape((1,) * (len(perm) - len(shape)) + shape)
         if padded is None or padded.groups() is None:
             return None
         back = padded.transpose([perm.index(i) for i in range(len(perm))])
-        if _cost(back) > _cost(own):
+        if _transposes(back) > _transposes(own):
             return None
         return lambda: self.viewed(node, base, back, f"{name}.v")[0]
 
     # -- ops along axes -----------------------------------------------------------------------------
     def sink_axis(self, node: Node, s: spec.OpSpec) -> Sequence[str] | None:
         first = next(i for i in node.inputs if i in self.view_of)
-        assert first is not None
-        perm = _as_transpose(self.view_of[first][1])
-        if perm is None:
+        found = self.transposed(str(first))
+        if found is None:
             return None
-        view = self.view_of[first][1]
+        perm = found[1]
         moved = [self.pulled_full(i, perm, node) for i in node.inputs]
         if any(m is None for m in moved):
             return None
@@ -218,8 +267,8 @@ class _Views(Sweep):
                     attrs[name] = tuple(attrs[name][i] for i in order)  # type: ignore[index]
                 attrs[a.name] = tuple(sorted(mapped))
         inputs = [m() for m in moved if m is not None]
-        views = [_transposed(self.b.types[o].shape, view) for o in node.outputs]
-        return self.sunk(node, inputs, attrs, views)
+        views = [_transposed(self.b.types[o].shape, perm) for o in node.outputs]
+        return self.sunk(node, inputs, attrs, views, perm)
 
     def pulled_full(self, name: str | None, perm: Sequence[int], node: Node) -> Any:
         """Like ``pulled`` for an operand of full rank that does not broadcast."""
@@ -233,7 +282,7 @@ class _Views(Sweep):
         if own.groups() is None:
             return None
         back = own.transpose(inverse)
-        if _cost(back) > _cost(own):
+        if _transposes(back) > _transposes(own):
             return None
         return lambda: self.viewed(node, base, back, f"{name}.v")[0]
 
@@ -241,17 +290,18 @@ class _Views(Sweep):
         x = node.inputs[0]
         if x not in self.view_of or any(i in self.view_of for i in node.inputs[1:]):
             return None
-        perm = _as_transpose(self.view_of[x][1])
+        found = self.transposed(x)
         values = node.attrs[attr]
         assert isinstance(values, tuple)
-        if perm is None or len(values) % len(perm):
+        if found is None or len(values) % len(found[1]):
             return None
+        base, perm = found
         rank = len(perm)
         attrs = dict(node.attrs)
         runs = [values[k : k + rank] for k in range(0, len(values), rank)]
         attrs[attr] = tuple(run[perm.index(i)] for run in runs for i in range(rank))
-        view = _transposed(self.b.types[node.name].shape, self.view_of[x][1])
-        return self.sunk(node, [self.view_of[x][0], *node.inputs[1:]], attrs, [view])
+        view = _transposed(self.b.types[node.name].shape, perm)
+        return self.sunk(node, [base, *node.inputs[1:]], attrs, [view], perm)
 
     # -- ops on trailing axes -----------------------------------------------------------------------
     def sink_trailing(self, node: Node) -> Sequence[str] | None:
@@ -320,25 +370,27 @@ def _as_transpose(view: View) -> tuple[int, ...] | None:
     return None
 
 
-def _transposed(shape: Shape, like: View) -> View:
-    """The view by which ``shape`` results from its base, the permutation being that of ``like``."""
-    perm = _as_transpose(like)
-    assert perm is not None
+def _transposed(shape: Shape, perm: Sequence[int]) -> View:
+    """The transpose by ``perm`` whose output has this shape."""
     base: list[Any] = [None] * len(perm)
     for out_axis, base_axis in enumerate(perm):
         base[base_axis] = shape[out_axis]
     return View.identity(tuple(base)).transpose(perm)
 
 
-def _cost(view: View) -> tuple[int, int]:
-    steps = view.spelling()
-    return sum(op == "transpose" for op, _ in steps), len(steps)
+def _transposes(view: View) -> int:
+    """Transposes that a view costs; reshapes move no data."""
+    return sum(op == "transpose" for op, _ in view.spelling())
 
 
-def _pull_const(c: Const, view: View) -> np.ndarray | None:
+def _pull_const(c: Const, view: View, perm: Sequence[int] | None) -> np.ndarray | None:
     """The constant operand of an op on ``view``'s output, rearranged for the op on its base."""
     groups, base_groups = view.groups(), view.base_groups()
     arr = c.numpy()
+    if perm is not None:
+        arr = arr.reshape((1,) * (len(perm) - arr.ndim) + arr.shape)
+        arr = arr.transpose([list(perm).index(i) for i in range(len(perm))])
+        return _lean(arr)
     if groups is None or base_groups is None or arr.ndim > len(groups):
         return None
     arr = arr.reshape((1,) * (len(groups) - arr.ndim) + arr.shape)
@@ -371,10 +423,14 @@ def _pull_const(c: Const, view: View) -> np.ndarray | None:
         final.append(int(np.prod(full)))
     if np.prod(final) > _CONST_GROWTH * max(arr.size, 1):
         return None
-    out = np.broadcast_to(by_base, target).reshape(final)
-    while out.ndim and out.shape[0] == 1:  # trailing broadcast form
-        out = out[0]
-    return np.ascontiguousarray(out)
+    return _lean(np.broadcast_to(by_base, target).reshape(final))
+
+
+def _lean(arr: np.ndarray) -> np.ndarray:
+    """Without leading axes of size 1, which broadcasting supplies."""
+    while arr.ndim and arr.shape[0] == 1:
+        arr = arr[0]
+    return np.ascontiguousarray(arr)
 
 
 def _trailing_axes(node: Node) -> int | None:

@@ -134,7 +134,7 @@ def read_runtime() -> dict[str, Any]:
         allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
         for slot, formal in zip(slots, schema.inputs):
             names = kernel.type_constraints.get(formal.typeStr) or allowed.get(formal.typeStr)
-            slot.update(map(_spelled, names or [formal.typeStr]))
+            slot.update(map(spelled, names or [formal.typeStr]))
     return {
         **old,
         "runtime": f"onnxruntime {__version__}",
@@ -155,7 +155,8 @@ def _compact(versions: Mapping[int, list[set[str]]]) -> dict[str, list[str]]:
     return out
 
 
-def _spelled(name: str) -> str:
+def spelled(name: str) -> str:
+    """The dtype that a runtime calls ``tensor(float)`` or the like."""
     name = name.removeprefix("tensor(").removesuffix(")")
     return _SPELLING.get(name, name)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from cir import dim as dm
 from cir import dtype as dt
-from cir.diagnostics import Collector, error
+from cir.diagnostics import CirError, Collector, error
 from framework_adapter.pytorch.tensors import to_torch
 from framework_adapter.source import InputSpec
 
@@ -36,6 +36,8 @@ def export_module(model: Any, specs: Sequence[InputSpec] | None) -> Any:
     for factor in _FACTORS if free else _FACTORS[:1]:
         try:
             return _export(model, specs, sizes(specs, factor))
+        except CirError:
+            raise
         except Exception as exc:
             first = first or exc
     assert first is not None
@@ -132,9 +134,9 @@ def _export(model: Any, specs: Sequence[InputSpec], env: Mapping[str, int]) -> A
         {a: torch.export.Dim.AUTO for a, d in enumerate(s.shape) if isinstance(d, str)} or None
         for s in specs
     ]
+    signature = inspect.signature(model.forward)
     try:
-        signature = inspect.signature(model.forward)
-        bound = signature.bind(*args, **kwargs)
+        signature.bind(*args, **kwargs)
     except TypeError as exc:
         raise error(
             "E103",
@@ -149,7 +151,6 @@ def _export(model: Any, specs: Sequence[InputSpec], env: Mapping[str, int]) -> A
         for name, p in signature.parameters.items():
             if p.kind is p.VAR_KEYWORD and name in shapes:
                 shapes.update(shapes.pop(name))
-    del bound
     with torch.no_grad():
         return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
 

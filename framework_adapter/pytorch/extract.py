@@ -20,6 +20,7 @@ _PLACEMENT = frozenset(("device", "layout", "memory_format", "pin_memory", "non_
 _SKIPPED = re.compile(
     r"aten\.(_assert|sym_constrain|_functional_assert|_functional_sym_constrain|_log_api_usage)"
 )
+_NOT_USER = re.compile(r"(^|[/\\\\])(torch|framework_adapter)[/\\\\]|^<")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -274,6 +275,9 @@ class _Walk:
         walk = _Walk(self.symbols, body)
         inputs = {}
         for p in (p for p in body.graph.nodes if p.op == "placeholder"):
+            if not hasattr(p.meta["val"], "dtype"):
+                walk.env[p.name] = self.symbols.operand(p.meta["val"])
+                continue
             inner = f"{name}.{p.name}"
             walk.env[p.name] = Ref(inner)
             inputs[inner] = walk.type(p.meta["val"])
@@ -325,7 +329,7 @@ def _origin(n: Any) -> tuple[str, str]:
     module = str(stack[-1][0]) if stack else ""
     module = "" if module.startswith("_empty") else module.removeprefix("L['self'].")
     frames = _FRAME.findall(n.meta.get("stack_trace") or "")
-    own = [f for f in frames if "/torch/" not in f[0] and not f[0].startswith("torch/")]
+    own = [f for f in frames if not _NOT_USER.search(f[0])]
     chosen = (own or frames)[-1:]
     if not chosen:
         return module, ""

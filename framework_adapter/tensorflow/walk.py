@@ -22,7 +22,7 @@ _SAME = frozenset(
     "Identity IdentityN StopGradient PreventGradient CheckNumerics CheckNumericsV2 Snapshot "
     "PlaceholderWithDefault EnsureShape DebugGradientIdentity ReadVariableOp DebugIdentityV3".split()
 )
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall", "RemoteCall")
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _ASSIGN = frozenset(
     "AssignVariableOp AssignAddVariableOp AssignSubVariableOp ResourceScatterUpdate ResourceScatterAdd "
     "ResourceScatterNdUpdate ResourceScatterNdAdd Assign AssignAdd AssignSub".split()
@@ -30,6 +30,12 @@ _ASSIGN = frozenset(
 _HANDLES = ("VarHandleOp", "VariableV2", "Variable", "Placeholder")
 _BRANCHES = ("If", "StatelessIf")
 _LOOPS = ("While", "StatelessWhile")
+#: Attributes that hold functions, by op.
+_BODIES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(_CALLS, ("f",)),
+    **dict.fromkeys(_BRANCHES, ("then_branch", "else_branch")),
+    **dict.fromkeys(_LOOPS, ("cond", "body")),
+}
 _LOOPS_V1 = ("NextIteration", "RefNextIteration")
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
@@ -48,13 +54,15 @@ class Body:
 def walk(traced: Traced, specs: Sequence[InputSpec], outputs: Sequence[Any]) -> Body:
     """The part of a graph that leads to ``outputs`` (tensors). Raises CirError E102 or E105."""
     shared = _Shared(traced)
-    region = _Region(shared)
+    region = Region(shared)
     env: dict[str, Any] = {}
     inputs = {}
     for spec, tensor in zip(specs, traced.inputs):
         env[tensor.name] = Ref(str(spec.name))
         inputs[str(spec.name)] = TensorType(spec.dtype, spec.shape)
         shared.taken.add(str(spec.name))
+    control = getattr(traced.graph, "control_outputs", ())
+    _note_writes(region, [*(t.op for t in outputs), *control], {})
     region.run(traced.graph, outputs, env, "")
     shared.check_state()
     names = tuple(region.value(env[t.name]).name for t in outputs)
@@ -106,7 +114,7 @@ class _Shared:
 
 
 @dataclass
-class _Region:
+class Region:
     """Nodes and constants of one graph: the main one, or a branch or loop body."""
 
     shared: _Shared
@@ -116,7 +124,7 @@ class _Region:
 
     def run(self, graph: Any, ends: Sequence[Any], env: dict[str, Any], scope: str) -> None:
         """Emit what leads to the tensors ``ends``; ``env`` maps tensor names to operands."""
-        for op in _reachable(graph, ends, self.shared, env):
+        for op in _reachable(graph, ends, env):
             try:
                 self._step(op, env, scope)
             except KeyError as exc:
@@ -143,9 +151,10 @@ class _Region:
             for t, result in zip(op.outputs, body.outputs):
                 env[t.name] = inner[result.name]
         elif kind in _BRANCHES or kind in _LOOPS:
-            from framework_adapter.tensorflow import control
+            from framework_adapter.tensorflow import regions
 
-            (control.branch if kind in _BRANCHES else control.loop)(self, op, env, scope)
+            step = regions.branch if kind in _BRANCHES else regions.loop
+            step(self, op, env, scope)
         elif kind in _LOOPS_V1:
             raise error(
                 "E105",
@@ -235,8 +244,8 @@ def _refs(operand: Operand) -> Iterator[Ref]:
             yield from _refs(x)
 
 
-def _reachable(graph: Any, ends: Sequence[Any], shared: _Shared, env: Mapping[str, Any]) -> list[Any]:
-    """Ops that the ends read, operands first. Notes writes to variables along control edges."""
+def _reachable(graph: Any, ends: Sequence[Any], env: Mapping[str, Any]) -> list[Any]:
+    """Ops that the ends read, operands first."""
     seen: set[str] = set()
     stack = [t.op for t in ends]
     while stack:
@@ -244,24 +253,35 @@ def _reachable(graph: Any, ends: Sequence[Any], shared: _Shared, env: Mapping[st
         if op.name not in seen:
             seen.add(op.name)
             stack.extend(t.op for t in op.inputs if t.name not in env)
-    _note_writes(graph, [t.op for t in ends], shared, env)
     return [op for op in graph.get_operations() if op.name in seen]
 
 
-def _note_writes(graph: Any, starts: Sequence[Any], shared: _Shared, env: Mapping[str, Any]) -> None:
+def _note_writes(region: Region, starts: Sequence[Any], owners: Mapping[str, Variable]) -> None:
+    """Note the variables that ops on the way to ``starts`` write, control edges and functions included.
+
+    ``owners`` maps the handles that a function got as arguments to their variables.
+    """
+
+    def owner(t: Any) -> Variable | None:
+        while t.op.type == "Identity":
+            t = t.op.inputs[0]
+        return owners.get(t.name) or region.shared.variables.get(t.op.name)
+
     seen: set[str] = set()
-    stack = [*starts, *getattr(graph, "control_outputs", ())]
+    stack = [*starts]
     while stack:
         op = stack.pop()
         if op.name in seen:
             continue
         seen.add(op.name)
         stack.extend((*(t.op for t in op.inputs), *op.control_inputs))
-        if op.type in _ASSIGN:
-            handle = op.inputs[0]
-            v = env.get(handle.name) or shared.variables.get(handle.op.name)
-            if isinstance(v, Variable):
-                shared.assigned[id(v)] = v
+        if op.type in _ASSIGN and (v := owner(op.inputs[0])) is not None:
+            region.shared.assigned[id(v)] = v
+        for attr in _BODIES.get(op.type, ()):
+            body = region.function(op, attr)
+            operands = op.inputs[1:] if op.type in _BRANCHES else op.inputs
+            inner = {a.name: v for a, t in zip(body.inputs, operands) if (v := owner(t)) is not None}
+            _note_writes(region, [*(t.op for t in body.outputs), *body.control_outputs], inner)
 
 
 def _array(op: Any) -> np.ndarray:

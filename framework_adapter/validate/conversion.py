@@ -1,4 +1,4 @@
-"""Validation of a whole conversion: the comparison, plus what the report tells about the road there."""
+"""Validation of a whole conversion: the comparison, and what the report tells of the road there."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def validate_conversion(
 
     Args:
         program: the model on its way, from extraction to fusion.
-        source_run, artifact_run: run a side: inputs in order -> outputs in order.
+        source_run: runs the source model: inputs in order -> outputs in order.
+        artifact_run: runs what was written, likewise.
         mode: ``auto``, or ``full`` (three seeds, more sizes, errors of every node).
         emitted: what the backend wrote: ``path``, and ``mapping`` from node to emitted names.
         input_layout: as in ``convert``.
@@ -141,7 +142,7 @@ def edges_between(source: Graph, program: Graph, input_layout: str) -> runner.Ed
         changed = bool(first) and tuple(a[p] for p in first) == tuple(b)
         perms.append(first if changed and tuple(a) != tuple(b) else None)
     if any(perms):
-        for i, (a, b) in enumerate(pairs):
+        for i, (a, _) in enumerate(pairs):
             if perms[i] is None and len(a) >= 3 and len(set(a[1:])) == 1:
                 perms[i] = (0, len(a) - 1, *range(1, len(a) - 1))
     n = len(source.inputs)
@@ -190,7 +191,7 @@ def mapping_of(
 
 
 def absorbed(program: Program) -> dict[str, int]:
-    """Source ops that no program node stands for (folded, views merged, no-ops), with their counts."""
+    """Source ops that no program node stands for (folded, merged, no-ops), with counts."""
     kept = Counter(_op(s) for _, n in program.model.graph.walk() for s in n.meta.src)
     all_ops = Counter(n.op for n in program.source.nodes)
     gone = {op: n - kept[op] for op, n in all_ops.items() if n > kept[op]}

@@ -1,4 +1,4 @@
-"""ONNX Runtime as validation needs it: pinned threads, its optimisers on or off, intermediates tapped."""
+"""ONNX Runtime as validation needs it: threads pinned, optimisers on or off, values tapped."""
 
 from __future__ import annotations
 

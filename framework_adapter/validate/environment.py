@@ -1,4 +1,4 @@
-"""Where a validation ran: versions, CPU and thread counts. Imports no framework; asks those loaded."""
+"""Where a validation ran: versions, CPU, threads. Imports no framework; asks those loaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def cpus() -> int:
     return os.cpu_count() or 1
 
 
-def describe(versions: dict[str, str] | None = None, *, threads: int | None = None) -> dict[str, str]:
+def describe(
+    versions: dict[str, str] | None = None, *, threads: int | None = None
+) -> dict[str, str]:
     """Facts by label, in the order to show them.
 
     Args:

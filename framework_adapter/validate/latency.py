@@ -1,4 +1,4 @@
-"""Measured run times of source and artefact, interleaved so that drift of the machine cancels out."""
+"""Measured run times of source and artefact, interleaved so that the machine's drift cancels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_ROUNDS = 50
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Measured times of one call on the same input, with the same machine doing nothing else of ours.
+    """Measured times of one call on the same input.
 
     Attributes:
         source_ms: median time of the source framework, milliseconds.
@@ -51,9 +51,11 @@ def compare_latency(
     """Time both sides in rounds of artefact, source, artefact.
 
     Args:
-        source, artifact: run one inference.
-        budget: seconds after which no further round starts, warm-up included; one round always runs.
-        threads, input: descriptions kept in the result.
+        source: runs one inference in the source framework.
+        artifact: runs one inference of the artefact.
+        budget: seconds after which no further round starts, warm-up included; one always runs.
+        threads: thread counts, kept in the result.
+        input: what is fed, kept in the result.
     """
     end = time.perf_counter() + budget
     for run in (source, artifact):  # first calls compile, allocate and page in weights

@@ -1,7 +1,7 @@
 """Where an error starts: each value of a graph in float64 against the same value of another run.
 
-Both sides are computed piece by piece, so memory is bounded by the piece and by what is alive between
-two pieces, whatever the size of the model.
+Both sides are computed piece by piece, so memory is bounded by the piece and by what is alive
+between two pieces, whatever the size of the model.
 """
 
 from __future__ import annotations
@@ -178,9 +178,7 @@ def _node_error(
 ) -> NodeError:
     errors = [measure(seen[o], golden[o]) for o in shared]
     floors = [measure(single[o], golden[o]) for o in shared]
-    verdicts = [
-        judge(e, 0.0 if f.problem else f.scaled, tolerance) for e, f in zip(errors, floors)
-    ]
+    verdicts = [judge(e, 0.0 if f.problem else f.scaled, tolerance) for e, f in zip(errors, floors)]
     worst = max(range(len(shared)), key=lambda i: errors[i].scaled)
     src = node.meta.src[0] if node.meta.src else None
     return NodeError(

@@ -1,7 +1,7 @@
 """How far two arrays are apart, and whether rounding explains it.
 
-The scaled error of an array is ``max|a - b| / max(max|b|, 1e-6)``, computed in float64: relative error
-divides by near-zero elements and cosine does not see a wrong scale, so neither alone is a verdict.
+The scaled error of an array is ``max|a - b| / max(max|b|, 1e-6)``, computed in float64: relative
+error divides by near-zero elements and cosine does not see a wrong scale, so neither is a verdict.
 Integers and booleans must be equal; for them the "error" is the share of elements that differ.
 """
 
@@ -135,13 +135,18 @@ def judge(m: Metrics, floor: float, tolerance: float = TOLERANCE) -> Judgement:
     )
     if m.scaled <= bound:
         return Judgement(PASS, bound, f"scaled error {m.scaled:.1e} is within {basis}")
-    times = f"scaled error {m.scaled:.1e} is {m.scaled / bound:.3g} times {basis}"
+    times = f"scaled error {m.scaled:.1e} is {ratio(m.scaled / bound)} times {basis}"
     return Judgement(WARN if m.scaled <= WARN_BAND * bound else FAIL, bound, times)
 
 
 def worst(verdicts: Any) -> str:
     """The most severe of some verdicts; PASS for none."""
     return max(verdicts, key=_ORDER.index, default=PASS)
+
+
+def ratio(value: float) -> str:
+    """``2.3``, ``41``, ``2,300``: a ratio for people."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def json_number(value: float) -> float | str:

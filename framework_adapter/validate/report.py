@@ -12,7 +12,16 @@ from cir.diagnostics import CirError, Diagnostic
 from cir.passes import Record
 from framework_adapter.validate.latency import Latency
 from framework_adapter.validate.localize import Localization
-from framework_adapter.validate.metrics import FAIL, PASS, TOLERANCE, WARN, Metrics, json_number, worst
+from framework_adapter.validate.metrics import (
+    FAIL,
+    PASS,
+    TOLERANCE,
+    WARN,
+    Metrics,
+    json_number,
+    ratio,
+    worst,
+)
 
 SCHEMA = "1.0"
 
@@ -21,7 +30,7 @@ FAULTS: dict[str, str] = {
     "frontend": "the program read from the source model computes something else than the source",
     "fusion": "a canonicalisation or fusion changed what the program computes",
     "backend": "the artefact computes something else than the program it was made from",
-    "reference": "source and artefact agree with each other, but not with the reference between them",
+    "reference": "source and artefact agree, but not with the reference between them",
 }
 
 
@@ -113,8 +122,8 @@ class Report:
         latency: measured run times, when they were measured.
         environment: versions, CPU, threads by label.
         notes: what else a reader should know.
-        mapping, trace, counts, digest, framework, target, diagnostics: of the conversion, when there
-            was one: op mapping, passes, node counts by stage, structure digest, names, findings.
+        mapping, trace, counts, digest, framework, target, diagnostics: of the conversion, if any:
+            op mapping, passes, node counts by stage, structure digest, names, findings.
         absorbed: source op -> how often, for ops that left no node of their own.
     """
 
@@ -176,15 +185,15 @@ class Report:
             if margin == float("inf"):
                 return f"The artefact equals the source; worst case {where}."
             return (
-                f"The artefact agrees with the source: largest scaled error {self.scaled_error:.1e}, "
-                f"{margin:.3g} times below the bound; worst case {where}."
+                "The artefact agrees with the source: largest scaled error "
+                f"{self.scaled_error:.1e}, {ratio(margin)} times below the bound; worst: {where}."
             )
         first = self.localization.first if self.localization else None
         at = ""
         if first is not None:
             place = first.place or first.module
             at = f" First seen at {first.op} {first.name!r}{f' ({place})' if place else ''}."
-        return f"{where}: {c.reason}. At fault: {self.fault}, {FAULTS[self.fault]}.{at}"
+        return f"O{where[1:]}: {c.reason}. At fault: {self.fault}, {FAULTS[self.fault]}.{at}"
 
     def findings(self) -> tuple[Diagnostic, ...]:
         """The verdict as diagnostics: none for PASS, W601 for WARN, E601 for FAIL."""
@@ -192,7 +201,7 @@ class Report:
             return ()
         c, first = self.worst, self.localization.first if self.localization else None
         fixes = {
-            "frontend": "compare the op table rows of the ops involved with the framework's definition",
+            "frontend": "compare the op table rows involved with the framework's definitions",
             "fusion": "convert again with fusion='safe' to see whether a fusion is the cause",
             "backend": "look at the first diverging node in the report",
             "reference": "the reference of an op is wrong or less precise: please report it",
@@ -247,7 +256,7 @@ class Report:
         return json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n"
 
     def write_html(self, path: str | Path) -> Path:
-        """Write one self-contained HTML file (no script or style from elsewhere); makes its folder."""
+        """Write one HTML file that needs nothing from elsewhere; makes its folder."""
         from framework_adapter.validate.html import render
 
         target = Path(path)
@@ -267,9 +276,9 @@ def _record(r: Record) -> dict[str, Any]:
     }
 
 
-def group_mapping(rows: Sequence[tuple[str, str, str, tuple[str, ...], MappedNode]]) -> tuple[
-    MappingGroup, ...
-]:
+def group_mapping(
+    rows: Sequence[tuple[str, str, str, tuple[str, ...], MappedNode]],
+) -> tuple[MappingGroup, ...]:
     """Rows of (source ops, op, target ops, strategies, node) as groups, the largest first."""
     groups: dict[tuple[str, str, str, tuple[str, ...]], list[MappedNode]] = {}
     for source, op, emitted, by, node in rows:

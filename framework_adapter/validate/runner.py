@@ -1,4 +1,4 @@
-"""The three-way comparison: source framework, reference interpreter, artefact, on the same inputs."""
+"""The three-way comparison: source framework, reference, artefact, on the same inputs."""
 
 from __future__ import annotations
 
@@ -132,9 +132,7 @@ def compare(
 
     names = program.graph.outputs
     checks = [
-        check
-        for c in cases
-        for check in _judge_case(c, names, lowered, compute, tolerance, notes)
+        check for c in cases for check in _judge_case(c, names, lowered, compute, tolerance, notes)
     ]
     return Report(
         tuple(checks),
@@ -175,7 +173,7 @@ def feeds_at(specs: Sequence[InputSpec], seed: int, env: Mapping[str, int]) -> A
 def other_sizes(
     env: Mapping[str, int], ranges: Mapping[str, Range], mode: str
 ) -> list[list[dict[str, int]]]:
-    """Further sizes to try: for each further run, candidates of which the first that works counts."""
+    """Further sizes: for each further run, candidates of which the first that works counts."""
     if not env:
         return []
     wanted = [SIZES] if mode == "auto" else [SIZES, SIZES[::-1]]
@@ -199,7 +197,7 @@ def _pick(r: Range, sizes: Sequence[int], have: int) -> int:
 
 
 def nudged(feeds: Sequence[np.ndarray]) -> Arrays:
-    """Inputs moved by half a unit in the last place, up and down in turn: what rounding them may do."""
+    """Inputs moved by one rounding, up and down in turn."""
     out = []
     for x in feeds:
         if x.dtype.kind == "f":

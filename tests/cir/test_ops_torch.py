@@ -286,6 +286,8 @@ def test_tensor_ops() -> None:
     check(ours("pad", x, pads=(0, 0, 2, 0, 0, 1), mode="edge"), F.pad(t(x), (2, 1), "replicate"))
     check(ours("pad", x, pads=(0, 1, 2, 0, 2, 1), value=3.0), F.pad(t(x), (2, 1, 1, 2), value=3.0))
     check(ours("slice", x, axes=(1,), starts=(3,), ends=(-1,), steps=(-1,)), t(x).flip(1))
+    empty = ours("slice", x, axes=(1,), starts=(-1,), ends=(-1,), steps=(-1,))
+    assert empty.shape == (3, 0, 5)
     check(ours("trilu", x, upper=True, k=1), t(x).triu(1))
     check(ours("tile", x, repeats=(1, 2, 3)), t(x).tile(1, 2, 3))
     check(

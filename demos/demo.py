@@ -1,0 +1,244 @@
+"""Convert a network written in PyTorch, TensorFlow or MindSpore to ONNX and see that it still works."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # works from any folder, installed or not
+    sys.path.insert(0, str(ROOT))
+
+# Before any framework is imported: fewer log lines, and Keras on TensorFlow.
+for _key, _value in (
+    ("TF_CPP_MIN_LOG_LEVEL", "3"),
+    ("KERAS_BACKEND", "tensorflow"),
+    ("GLOG_v", "3"),
+):
+    os.environ.setdefault(_key, _value)
+
+from cir.diagnostics import CirError, Diagnostic, error  # noqa: E402
+
+FRAMEWORKS = ("pytorch", "tensorflow", "mindspore")
+MODELS = ("digits_unet", "resnet50")
+#: The digits network is converted for ten images at a time: one of each digit.
+BATCH = {"digits_unet": 10, "resnet50": 1}
+ROWS = 4
+
+EXAMPLES = """\
+examples:
+  python demos/demo.py --framework pytorch
+  python demos/demo.py --framework tensorflow --model resnet50
+  python demos/demo.py --framework mindspore --out /tmp/demo --json | tail -1
+
+written to --out (default demos/out/FRAMEWORK-MODEL/):
+  model.onnx            the converted network
+  model.cir.json        the program between the two, with its weights in model.safetensors
+  report.html           precision report: verdict, error along the network, op mapping, run times
+  report.json           the same for programs
+  grid_source.png       digits drawn by the source network      (digits_unet only)
+  grid_converted.png    the same drawn by the converted network (digits_unet only)
+
+exit codes:
+  0 converted and equal    1 precision check failed    2 wrong usage    3 unsupported op
+  4 bad input              5 a package is missing      6 resource limit
+"""
+
+
+@dataclass
+class Outcome:
+    """What a run found; ``files`` maps what it is to where it is."""
+
+    framework: str
+    model: str
+    stats: dict[str, Any]
+    digest: str
+    report: Any
+    files: dict[str, str]
+    seconds: float = 0.0
+    max_pixel_difference: float | None = None
+    problems: list[Diagnostic] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        out: dict[str, Any] = {"framework": self.framework, "model": self.model}
+        for key in ("nodes_source", "nodes_canonical", "nodes_fused", "nodes_emitted"):
+            out[key] = self.stats[key]
+        out["digest"] = self.digest
+        out["verdict"] = self.report.verdict
+        out["max_abs_error"] = self.report.max_abs_error
+        out["scaled_error"] = self.report.scaled_error
+        out["convert_seconds"] = round(self.stats["convert_seconds"], 3)
+        out["seconds"] = round(self.seconds, 3)
+        if self.max_pixel_difference is not None:
+            out["max_pixel_difference"] = self.max_pixel_difference
+        out["files"] = self.files
+        return out
+
+
+def run(framework: str, model: str, out: Path, steps: int, say: Any) -> Outcome:
+    """Convert one network of one framework, check it, and draw with both.
+
+    Raises:
+        CirError: E601 when the precision check fails, E901 when a package is missing, and whatever
+            the conversion itself raises.
+    """
+    from cir.serde import save
+    from framework_adapter import convert, registry
+
+    start = time.perf_counter()
+    module, extra, needs = registry.FRAMEWORKS[framework]
+    say(f"import {framework}")
+    for package, its_extra in ((needs, extra), ("onnxruntime", "onnx"), ("safetensors", "demo")):
+        registry.require(package, its_extra)
+    zoo = import_module(f"demos.models.{framework}")
+    network = getattr(zoo, model)()
+
+    out.mkdir(parents=True, exist_ok=True)
+    result = convert(
+        network,
+        "onnx",
+        out / "model.onnx",
+        inputs=zoo.example_inputs(model, batch=BATCH[model]),
+        framework=framework,
+        validate="full" if model == "digits_unet" else "auto",
+        report=out / "report.html",
+        progress=say,
+    )
+    saved = save(result.model, out / "model.cir.json")
+    (out / "report.json").write_text(result.report.to_json(), encoding="utf-8")
+    files = {"artifact": result.artifact, "report": out / "report.html"}
+    files.update({p.name: p for p in map(Path, saved)})
+    files["report.json"] = out / "report.json"
+    found = Outcome(framework, model, result.stats, result.digest, result.report, {})
+    if model == "digits_unet":
+        found.max_pixel_difference = _draw(framework, network, out, steps, say, files)
+    found.files = {name: str(path) for name, path in files.items()}
+    found.seconds = time.perf_counter() - start
+    return found
+
+
+def _draw(
+    framework: str, network: Any, out: Path, steps: int, say: Any, files: dict[str, Path]
+) -> float:
+    from demos import grids
+    from framework_adapter import registry
+
+    frontend = registry.frontend(framework)
+    sides = {
+        "grid_source": lambda feeds: frontend.run(network, feeds),
+        "grid_converted": grids.onnx_run(out / "model.onnx", threads=_threads()),
+    }
+    images = []
+    for name, side in sides.items():
+        say(f"draw {name}.png")
+        files[name] = out / f"{name}.png"
+        denoise = grids.denoiser(side, BATCH["digits_unet"], framework == "tensorflow")
+        images.append(grids.draw(denoise, files[name], ROWS, steps))
+    gap = grids.pixel_difference(*images)
+    if gap > grids.PIXEL_LIMIT:
+        raise error(
+            "E601",
+            f"the drawings of source and converted network differ by {gap:.2g} of the grey scale",
+            where=str(files["grid_converted"]),
+            nearest=f"at most {grids.PIXEL_LIMIT:.2g}, one grey level, is expected",
+            fix="compare the two PNG files and read report.html",
+        )
+    return gap
+
+
+def _threads() -> int:
+    return min(os.cpu_count() or 1, 4)
+
+
+def show(found: Outcome, console: Any) -> None:
+    """The short table for people."""
+    from rich.table import Table
+
+    s, r = found.stats, found.report
+    strategies = s.get("strategies", {})
+    table = Table(title=f"{found.framework} {found.model} to ONNX", show_header=False)
+    rows = [
+        ("verdict", f"[bold {'green' if r.verdict == 'PASS' else 'yellow'}]{r.verdict}[/]"),
+        (
+            "nodes",
+            f"{s['nodes_source']} in {found.framework}, {s['nodes_canonical']} canonical, "
+            f"{s['nodes_fused']} fused, {s['nodes_emitted']} in ONNX",
+        ),
+        ("strategies fired", f"{len(strategies)}, {sum(strategies.values())} times"),
+        ("largest error", f"scaled {r.scaled_error:.1e}, absolute {r.max_abs_error:.1e}"),
+    ]
+    if found.max_pixel_difference is not None:
+        levels = found.max_pixel_difference * 255
+        rows.append(("drawings differ by", f"at most {levels:.2g} of 255 grey levels"))
+    if r.latency is not None:
+        rows.append(
+            (
+                "one run, measured",
+                f"{r.latency.source_ms:.3g} ms in {found.framework}, "
+                f"{r.latency.artifact_ms:.3g} ms in ONNX Runtime",
+            )
+        )
+    rows.append(("seconds", f"{s['convert_seconds']:.1f} to convert, {found.seconds:.1f} in all"))
+    rows.append(("structure", found.digest[:16]))
+    rows += [(name, path) for name, path in found.files.items()]
+    for name, text in rows:
+        table.add_row(name, text, style=None)
+    console.print(table, soft_wrap=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("--framework", required=True, choices=FRAMEWORKS, help="source framework")
+    p.add_argument("--model", choices=MODELS, default="digits_unet", help="default: %(default)s")
+    p.add_argument("--out", type=Path, metavar="DIR", help="folder for the results")
+    p.add_argument("--steps", type=int, default=20, help="sampling steps (default: %(default)s)")
+    p.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the demo; returns the exit code."""
+    args = parser().parse_args(argv)
+    out = args.out or ROOT / "demos" / "out" / f"{args.framework}-{args.model}"
+    from rich.console import Console
+
+    err = Console(stderr=True)
+    status = err.status("start") if err.is_terminal else nullcontext()
+    try:
+        if args.steps < 1:
+            raise error("E100", f"--steps is {args.steps}", fix="use a positive number")
+        with status as spinner:
+            say = spinner.update if spinner else lambda text: print(text, file=sys.stderr)
+            found = run(args.framework, args.model, out, args.steps, say)
+    except CirError as exc:
+        print(exc, file=sys.stderr)
+        if args.json:
+            problems = [d.as_dict() for d in exc.diagnostics]
+            print(
+                json.dumps({"framework": args.framework, "model": args.model, "errors": problems})
+            )
+        return exc.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    if args.json:
+        print(json.dumps(found.as_dict()))
+    else:
+        show(found, Console())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Digits drawn twice, by the source network and by its converted twin, and how far they are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from demos.models import digits
+
+#: Runs a network: inputs in the framework's own layout -> outputs.
+Run = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
+
+#: Two pictures count as equal when no pixel differs by more than one of 256 grey levels.
+PIXEL_LIMIT = 1 / 255
+
+
+def onnx_run(path: Path, threads: int) -> Run:
+    """The converted network in ONNX Runtime, on a fixed number of threads."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [i.name for i in session.get_inputs()]
+    return lambda feeds: session.run(None, dict(zip(names, feeds)))
+
+
+def denoiser(run: Run, batch: int, channels_last: bool) -> digits.Denoise:
+    """A network of fixed batch size as the sampler wants it: any batch, channels first."""
+
+    def one(x: np.ndarray, t: np.ndarray, y: np.ndarray) -> np.ndarray:
+        if channels_last:
+            x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+        eps = np.asarray(run([x, t, y])[0])
+        return eps.transpose(0, 3, 1, 2) if channels_last else eps
+
+    def denoise(x: np.ndarray, t: np.ndarray, y: np.ndarray) -> np.ndarray:
+        parts = range(0, len(x), batch)
+        return np.concatenate([one(*(a[i : i + batch] for a in (x, t, y))) for i in parts])
+
+    return denoise
+
+
+def draw(denoise: digits.Denoise, path: Path, rows: int, steps: int) -> np.ndarray:
+    """Sample ``rows`` of the ten digits from seeded noise into a PNG; float32[10*rows,1,8,8]."""
+    images = digits.ddim_sample(denoise, np.tile(np.arange(10), rows), steps=steps, seed=0)
+    digits.save_grid_png(images, path)
+    return images
+
+
+def pixel_difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Largest difference of two pictures in [-1, 1], on a scale where black is 0 and white is 1."""
+    return float(np.abs(a.clip(-1, 1).astype(np.float64) - b.clip(-1, 1)).max() / 2)
