@@ -1,4 +1,4 @@
-"""Convert a network written in PyTorch, TensorFlow or MindSpore to ONNX and see that it still works."""
+"""Convert a PyTorch, TensorFlow or MindSpore network to ONNX and see that it still works."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def run(framework: str, model: str, out: Path, steps: int, say: Any) -> Outcome:
         CirError: E601 when the precision check fails, E901 when a package is missing, and whatever
             the conversion itself raises.
     """
-    from cir.serde import save
+    from cir.serde import save, weights_path
     from framework_adapter import convert, registry
 
     start = time.perf_counter()
@@ -102,7 +102,10 @@ def run(framework: str, model: str, out: Path, steps: int, say: Any) -> Outcome:
     zoo = import_module(f"demos.models.{framework}")
     network = getattr(zoo, model)()
 
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise error("E502", f"cannot write to {out}: {exc}", fix="choose another --out") from exc
     result = convert(
         network,
         "onnx",
@@ -113,11 +116,15 @@ def run(framework: str, model: str, out: Path, steps: int, say: Any) -> Outcome:
         report=out / "report.html",
         progress=say,
     )
-    saved = save(result.model, out / "model.cir.json")
-    (out / "report.json").write_text(result.report.to_json(), encoding="utf-8")
-    files = {"artifact": result.artifact, "report": out / "report.html"}
-    files.update({p.name: p for p in map(Path, saved)})
-    files["report.json"] = out / "report.json"
+    files = {
+        "artifact": out / "model.onnx",
+        "program": out / "model.cir.json",
+        "weights": weights_path(out / "model.cir.json"),
+        "report": out / "report.html",
+        "report_json": out / "report.json",
+    }
+    save(result.model, files["program"])
+    files["report_json"].write_text(result.report.to_json(), encoding="utf-8")
     found = Outcome(framework, model, result.stats, result.digest, result.report, {})
     if model == "digits_unet":
         found.max_pixel_difference = _draw(framework, network, out, steps, say, files)
@@ -225,10 +232,8 @@ def main(argv: list[str] | None = None) -> int:
     except CirError as exc:
         print(exc, file=sys.stderr)
         if args.json:
-            problems = [d.as_dict() for d in exc.diagnostics]
-            print(
-                json.dumps({"framework": args.framework, "model": args.model, "errors": problems})
-            )
+            asked = {"framework": args.framework, "model": args.model}
+            print(json.dumps({**asked, "errors": [d.as_dict() for d in exc.diagnostics]}))
         return exc.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

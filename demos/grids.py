@@ -1,4 +1,4 @@
-"""Digits drawn twice, by the source network and by its converted twin, and how far they are apart."""
+"""Digits drawn by the source network and by its converted twin, and how far apart they are."""
 
 from __future__ import annotations
 

@@ -228,14 +228,16 @@ def build(
     from framework_adapter.lowering import lower
     from framework_adapter.mapping import load
     from framework_adapter.pipeline import front
-    from fusion_db import database
+    from fusion_db import select
 
     say = progress or (lambda text: None)
     # Cheap checks first: a wrong row or strategy is reported before the model is traced.
     table = load(frontend.name, mappings, custom_ops_mapping)
-    db = database(strategies)
-    canonical = db.stage("canonicalise", allow_approximate=allow_approximate)
-    fusions = db.preset(fusion, allow_approximate=allow_approximate)
+    extra = [Path(p) for p in strategies]
+    canonical, fusions = (
+        select(stage, fusion, extra=extra, approximate=allow_approximate)
+        for stage in ("canonicalise", "fuse")
+    )
     specs, names = opt.normalise_inputs(inputs, dynamic_shapes)
     say("extract")
     source = frontend.extract(model, specs, outputs=outputs or names)

@@ -14,8 +14,8 @@ Keys of a row; those of a case are the same without ``op`` and ``cases``:
 
 ``op``       IR op, or a list of them (then statements may use ``Op``: the op's name in CamelCase).
 ``emit``     statement or list of statements (``cir.statement``), calls being the target's ops. Positional arguments
-             are the IR op's inputs and earlier targets; a number takes the dtype of the first tensor beside it;
-             an attribute does too when it is a float, while ints and dims become an int64 constant (symbolic
+             are the IR op's inputs and earlier targets; a number takes the dtype of the first tensor beside it that
+             is not boolean (float32 without one); an attribute does too when it is a float, while ints and dims become an int64 constant (symbolic
              ones are computed); an attribute that is None leaves the operand out. ``ints(value=expr)`` and
              ``number(value=expr)`` make such operands of an expression. Keyword arguments are expressions
              (``cir.expr``) over the IR op's attributes, ``.rank .dtype .shape`` of its inputs, and the functions

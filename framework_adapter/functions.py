@@ -22,6 +22,7 @@ Macros (positional arguments are values):
 
 ``nchw(x)`` ``nhwc(x)``      channels-last to channels-first and back, rank 3 to 5.
 ``oihw(w)``                  HWIO weights to OIHW, any number of spatial axes.
+``cast(x, dtype=...)``       x in a dtype: nothing when it has it already, a constant when x is a number.
 ``promote(a, b)``            both values in their common dtype: ``a, b = promote(a, b)``.
 """
 
@@ -241,8 +242,10 @@ def _image_rank(b: Builder, x: str) -> int:
     return r
 
 
-def cast(b: Builder, x: str, dtype: dt.DType) -> str:
-    """x in a dtype; x itself when it already has it."""
+def cast(b: Builder, x: Any, dtype: dt.DType) -> str:
+    """The value x in a dtype: x itself when it already has it, a constant when it is a number."""
+    if not isinstance(x, str):
+        return b.const(x, dtype=dtype)
     return x if b.types[x].dtype == dtype else b.emit("cast", [x], {"dtype": dtype})[0]
 
 
@@ -285,5 +288,6 @@ MACROS: dict[str, Callable[..., Any]] = {
     "nchw": nchw,
     "nhwc": nhwc,
     "oihw": oihw,
+    "cast": cast,
     "promote": promote,
 }

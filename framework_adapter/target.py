@@ -159,8 +159,8 @@ class Scope:
 
         Args:
             op: op of the target.
-            inputs: values, None (absent), numbers (constants of the first tensor's dtype), tuples of
-                dims (int64 vectors), arrays.
+            inputs: values, None (absent), numbers (constants of the dtype of the first tensor that is not
+                boolean), tuples of dims (int64 vectors), arrays.
             results: number of results.
             dtypes: dtypes of the results, where the target cannot tell.
             attrs: attributes; None leaves one out.
@@ -168,7 +168,8 @@ class Scope:
         Returns:
             The value, or a tuple of values when ``results`` is not 1.
         """
-        like = next((self.dtypes[v] for v in inputs if isinstance(v, str)), "float32")
+        beside = (self.dtypes[v] for v in inputs if isinstance(v, str))
+        like = next((d for d in beside if d != "bool"), "float32")
         names = [self._operand(v, like) for v in inputs]
         while names and not names[-1]:
             names.pop()

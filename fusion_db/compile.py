@@ -138,7 +138,7 @@ class Compiler:
 
     # -- values --------------------------------------------------------------------------------------
     def pat(self, e: st.Expr, line: str) -> Pat:
-        """One expression."""
+        """The pattern of one expression in a line."""
         match e:
             case st.Name(id="_"):
                 return Wild()
@@ -173,7 +173,7 @@ class Compiler:
         for name in sorted(ops):
             if spec.find(name) is None:
                 self.report(f"unknown op {name!r} in {line!r}{nearest(name, spec.all_ops())}")
-        return Many(ops, self.pat(e.args[1], line))
+        return Many(ops, self.pat(e.args[1], line), st.parse(line).targets[0])
 
     def _op(self, e: st.Call, line: str) -> Pat:
         s = spec.find(e.op)
@@ -277,7 +277,7 @@ def check_replace(lines: Sequence[st.Statement], names: set[str], report: Report
                 for a in args:
                     visit(a, line)
                 s = spec.find(op)
-                if s is None and op != "coalesce":
+                if s is None and op not in ("coalesce", "again"):
                     report(f"unknown op {op!r} in {line!r}{nearest(op, spec.all_ops())}")
                 for name, node in attrs:
                     if s is not None and name not in s.attr_map:

@@ -241,7 +241,8 @@ class Maker:
             case Many(ops=ops, arg=arg):
                 value = self.emit(arg, dtype)
                 for k in range(self.selection.get(id(pat), 0)):
-                    value = self._apply(sorted(ops)[k % len(ops)], [value], {})[0]
+                    op = sorted(ops)[k % len(ops)]
+                    value = self._apply(op, [value], self._view(op, value))[0]
                 return value
         raise Unbuildable(f"no instance of {type(pat).__name__}")
 
@@ -282,6 +283,12 @@ class Maker:
             return self.b.emit(op, inputs, attrs)
         except CirError as exc:
             raise Unbuildable(str(exc)) from exc
+
+    def _view(self, op: str, value: str | None) -> dict[str, Any]:
+        """Attributes of a view in a chain: it changes nothing, so that what is around it fits."""
+        shape = self.b.types[value].shape if value is not None else ()
+        views = {"reshape": {"shape": shape}, "transpose": {"perm": tuple(range(len(shape)))}}
+        return views.get(op, {})
 
     def _beside(self, operands: Mapping[int, str | None]) -> str:
         found = [self.b.types[v].dtype for v in operands.values() if v is not None]

@@ -26,6 +26,11 @@ MANY = 8
 CONST, INPUT = "const", "input"
 
 
+def chain(line: str) -> str:
+    """Name under which a match keeps the nodes that ``many`` took in a line, innermost first."""
+    return f"{line}()"
+
+
 class Pat:
     """A pattern of one value."""
 
@@ -165,22 +170,33 @@ class Or(Pat):
 
 @dataclass(eq=False)
 class Many(Pat):
-    """``many(a|b, x)``: up to eight one-operand nodes on top of x, longest chain first."""
+    """``many(a|b, x)``: up to eight one-operand nodes on top of x, longest chain first.
+
+    ``line`` is the line it stands in; ``again(line, z)`` in the replacement puts the same nodes on z.
+    """
 
     ops: frozenset[str]
     arg: Pat
+    line: str
 
     def match(self, m: Match, value: str | None) -> Iterator[None]:  # noqa: D102
-        yield from self._chain(m, value, MANY)
+        yield from self._chain(m, value, ())
 
-    def _chain(self, m: Match, value: str | None, left: int) -> Iterator[None]:
+    def _chain(self, m: Match, value: str | None, nodes: tuple[Node, ...]) -> Iterator[None]:
         node = m.producer(value)
-        if left and node is not None and node.op in self.ops and len(node.inputs) == 1:
-            mark = m.mark()
+        mark = m.mark()
+        if (
+            len(nodes) < MANY
+            and node is not None
+            and node.op in self.ops
+            and len(node.inputs) == 1
+        ):
             m.visit(node)
-            yield from self._chain(m, node.inputs[0], left - 1)
+            yield from self._chain(m, node.inputs[0], (node, *nodes))
             m.undo(mark)
+        m.bind(chain(self.line), nodes)
         yield from self.arg.match(m, value)
+        m.undo(mark)
 
     def producers(self, lines: Mapping[str, Line]) -> frozenset[str] | None:  # noqa: D102
         inner = self.arg.producers(lines)

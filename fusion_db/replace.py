@@ -3,10 +3,12 @@
 Rules for absent names (operands that the matched alternative does not mention): ``coalesce(a, b, ...)`` is its
 first operand all of whose names are present; an absent operand of ``+ - * /`` leaves the other operand; an
 absent optional operand stays absent; any other op with an absent operand is absent itself.
+``again(line, x)`` puts the chain that ``many`` matched in a line on x.
 """
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +19,7 @@ from cir.diagnostics import CirError
 from cir.expr import ExprError
 from cir.graph import Meta, Node
 from fusion_db.matcher import Binding
-from fusion_db.pattern import dims_equal
+from fusion_db.pattern import chain, dims_equal
 from fusion_db.predicates import FUNCTIONS
 from fusion_db.strategy import Strategy
 from fusion_db.work import Work
@@ -78,7 +80,7 @@ def _present(lines: Sequence[st.Statement], values: Mapping[str, Any]) -> list[s
     absent = {k for k, v in values.items() if v is None}
     out: list[st.Statement] = []
     for line in lines:
-        value = _resolve(line.value, absent)
+        value = _resolve(line.value, values, absent)
         if value == _ABSENT:
             absent |= set(line.targets)
         else:
@@ -87,17 +89,24 @@ def _present(lines: Sequence[st.Statement], values: Mapping[str, Any]) -> list[s
     return out
 
 
-def _resolve(e: st.Expr, absent: set[str]) -> st.Expr:
+def _resolve(e: st.Expr, values: Mapping[str, Any], absent: set[str]) -> st.Expr:
+    def resolve(e: st.Expr) -> st.Expr:
+        return _resolve(e, values, absent)
+
     match e:
         case st.Name(id=name):
             return _ABSENT if name in absent else e
         case st.Choice(test=test, then=then, other=other):
-            return st.Choice(test, _resolve(then, absent), _resolve(other, absent))
+            return st.Choice(test, resolve(then), resolve(other))
         case st.Call(op="coalesce", args=args):
-            chosen = next((a for a in args if not _names(a) & absent), _ABSENT)
-            return _resolve(chosen, absent)
+            return resolve(next((a for a in args if not _names(a) & absent), _ABSENT))
+        case st.Call(op="again", args=(st.Name(id=line), base)):
+            for node in values.get(chain(line)) or ():
+                attrs = tuple((k, ast.parse(repr(v), mode="eval").body) for k, v in node.attrs.items())
+                base = st.Call(node.op, (base,), attrs)
+            return resolve(base)
         case st.Call(op=op, args=args):
-            resolved = tuple(_resolve(a, absent) for a in args)
+            resolved = tuple(resolve(a) for a in args)
             missing = [i for i, a in enumerate(resolved) if a == _ABSENT]
             if not missing:
                 return st.Call(op, resolved, e.attrs, e.starred)

@@ -10,6 +10,8 @@ from framework_adapter.mindspore.mindir import MONAD
 from framework_adapter.mindspore.walk import Again, Choice, Closure, Scope, Walker, as_ref, flatten
 from framework_adapter.source import Ref, SourceGraph, SourceNode
 
+#: stands for a result in which the two branches differ
+_DIFFERS = object()
 _FIX = "write it with ops.where, or give Python values that are known when the model is exported"
 
 
@@ -18,24 +20,34 @@ def branch(w: Walker, scope: Scope, choice: Choice, args: Sequence[Any], module:
     if isinstance(choice.cond, (bool, int)):
         return w.call(scope, choice.yes if choice.cond else choice.no, args)
     operands = _operands(scope, (choice.yes.captured, choice.no.captured, tuple(args)))
-    regions: list[SourceGraph] = []
+    scopes: list[Scope] = []
     results: list[Any] = []
     for closure in (choice.yes, choice.no):
         sub, inner = _enter(w, operands)
         carry = _Carry(w, scope, sub, dict(zip(operands, inner)))
         result = w.call(sub, carry(closure), carry(tuple(args)))
         results.append(result)
-        regions.append(_region(w, sub, flatten(_values(result))))
+        scopes.append(sub)
     first, second = results
     if _loop_of(first) != _loop_of(second) or _outline(first) != _outline(second):
         raise error("E201", "break or return inside a loop's if", where=module, fix=_FIX)
+    leaves = [flatten(_values(r)) for r in results]
+    same = [a if not isinstance(a, Ref) and a == b else _DIFFERS for a, b in zip(*leaves)]
+    regions = tuple(
+        _region(w, sub, [v for v, s in zip(values, same) if s is _DIFFERS])
+        for sub, values in zip(scopes, leaves)
+    )
     count = len(regions[0].outputs)
+    if not count:
+        return first
     outs = tuple(w.unique(f"{module}.cond.{i}" if module else f"cond.{i}") for i in range(count))
     node = SourceNode(
-        "cond", (choice.cond, *operands), {}, outs, (None,) * count, module, "", tuple(regions)
+        "cond", (choice.cond, *operands), {}, outs, (None,) * count, module, "", regions
     )
     scope.nodes.append(node)
-    refilled = _refill(_values(first), iter(map(Ref, outs)))
+    fresh = iter(map(Ref, outs))
+    filled = [next(fresh) if s is _DIFFERS else s for s in same]
+    refilled = _refill(_values(first), iter(filled))
     return Again(first.loop, refilled) if isinstance(first, Again) else refilled
 
 

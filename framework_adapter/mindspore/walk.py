@@ -14,6 +14,7 @@ from typing import Any
 
 from cir.diagnostics import Collector, error
 from cir.graph import Const, TensorType
+from framework_adapter.mindspore import host
 from framework_adapter.mindspore.mindir import MONAD, Abstract, MindIR, Node
 from framework_adapter.source import Operand, Ref, SourceGraph, SourceNode
 
@@ -79,6 +80,8 @@ class Walker:
         self.notes: list[str] = []
         #: headers of the loops whose body is being run
         self.loops: list[str] = []
+        #: Refs that stand for sizes of axes
+        self.sizes: set[Ref] = set()
         self._names: dict[str, int] = {}
         self._stack: list[str] = []
         self._count = 0
@@ -177,7 +180,8 @@ class Walker:
                 return Closure(ins[0].graph, (*ins[0].captured, *ins[1:]))
             case "Switch":
                 return Choice(ins[0], _closure(ins[1]), _closure(ins[2]))
-        return self.emit(scope, node, ins)
+        known = host.fold(node.op, ins, self.sizes)
+        return self.emit(scope, node, ins) if known is host.UNKNOWN else known
 
     def emit(self, scope: Scope, node: Node, ins: list[Any]) -> Any:
         """Add a source node; returns its result or tuple of results."""
@@ -213,6 +217,8 @@ class Walker:
             SourceNode(node.op, inputs, attrs, outputs, tuple(map(_type, kinds)), module)
         )
         refs = tuple(map(Ref, outputs))
+        if node.op == "Shape":
+            self.sizes.update(refs)
         return refs if several else refs[0]
 
 

@@ -99,7 +99,6 @@ def emit(
     opset: int | None = None,
     profile: str | None = None,
     metadata: Mapping[str, str] | None = None,
-    output_names: Sequence[str] | None = None,
     external_limit: int = EXTERNAL_LIMIT,
 ) -> EmitResult:
     """Write a model as an ONNX file.
@@ -110,7 +109,6 @@ def emit(
         opset: default: the profile's usual one, or the first later one at which every node has a kernel.
         profile: ``ort-cpu`` (default) or ``portable``.
         metadata: key -> text, stored in the file.
-        output_names: names for the results instead of the program's.
 
     Raises:
         CirError: E501 for all ops that cannot be emitted; E502 when the file cannot be written; E503 for
@@ -122,15 +120,15 @@ def emit(
     found = Collector()
     rows.check_legal(model.graph, found, "onnx")
     found.raise_errors()
-    scope = Scope(rows, _renamed(model, output_names).graph)
+    scope = Scope(rows, model.graph)
     graph = scope.main()
     target = rows.target
     assert isinstance(target, OnnxTarget)
     since = max((c.case.since for c in scope.chosen), default=0)
     lowest = opset or max(target.profile.base, since)
-    version = proto.required_opset(graph, scope.dtypes, target.profile, lowest)
-    if opset is not None and version != opset:
-        proto.required_opset(graph, scope.dtypes, _only(target.profile, opset), opset)
+    version = proto.required_opset(
+        graph, scope.dtypes, target.profile, range(lowest, target.version + 1)
+    )
     out = proto.model(graph, version, target.profile, _metadata(model, metadata), _producer())
     path = Path(path)
     with staged(path) as tmp:
@@ -143,19 +141,6 @@ def emit(
         proto.check(tmp)
     nodes = list(graph.walk())
     return EmitResult(path, tuple(path.with_name(f.name) for f in files), len(nodes), _mapping(graph), version)
-
-
-def _only(profile: kernels.Profile, opset: int) -> kernels.Profile:
-    return kernels.Profile(profile.name, opset, opset, opset, profile.domains, profile.kernels)
-
-
-def _renamed(model: Model, names: Sequence[str] | None) -> Model:
-    from framework_adapter.lowering import _renamed as renamed
-
-    if not names:
-        return model
-    wanted = {old: new for old, new in zip(model.graph.outputs, names) if old != new}
-    return model.with_graph(renamed(model.graph, wanted)) if wanted else model
 
 
 def _metadata(model: Model, given: Mapping[str, str] | None) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,13 +27,15 @@ _IR_VERSIONS = ((23, 11), (21, 10), (19, 9), (0, 8))
 _INLINE, _ALIGN = 1024, 4096
 
 
-def required_opset(graph: TargetGraph, dtypes: Mapping[str, str], profile: Profile, lowest: int) -> int:
-    """The first opset from ``lowest`` on at which every node has a kernel for its operands.
+def required_opset(
+    graph: TargetGraph, dtypes: Mapping[str, str], profile: Profile, opsets: Sequence[int]
+) -> int:
+    """The first of the opsets at which every node has a kernel for its operands.
 
     Raises CirError E504 when there is none.
     """
     failed: tuple[TargetNode, str] | None = None
-    for opset in range(lowest, max(lowest, profile.highest) + 1):
+    for opset in opsets:
         failed = None
         for node in graph.walk():
             why = _no_kernel(node, dtypes, profile, opset)

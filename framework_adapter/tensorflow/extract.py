@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from cir.diagnostics import error
 from cir.dim import symbols_of
-from cir.graph import Range, TensorType
+from cir.graph import Range
 from framework_adapter.registry import require
 from framework_adapter.source import InputSpec, SourceGraph
 
@@ -51,27 +52,21 @@ class TensorFlowFrontend:
                 E105 TensorFlow cannot load or trace the model, E901 TensorFlow is missing.
         """
         tf = require("tensorflow", "tensorflow")
-        from framework_adapter.tensorflow import walk
         from framework_adapter.tensorflow.load import open_model
+        from framework_adapter.tensorflow.walk import walk
 
         loaded = open_model(model)
         specs = bind(loaded.inputs, inputs)
         traced = loaded.trace(specs)
         ends = _select(traced.graph, traced.outputs, traced.modules, outputs)
-        body = walk.walk(traced, specs, [tensor for _, tensor in ends])
+        graph = walk(traced, specs, [tensor for _, tensor in ends])
         symbols = sorted({s for spec in specs for d in spec.shape for s in symbols_of(d)})
-        versions = {"tensorflow": str(tf.__version__), **loaded.versions}
-        return SourceGraph(
-            framework=self.name,
-            inputs={str(s.name): TensorType(s.dtype, s.shape) for s in specs},
-            outputs=body.outputs,
-            nodes=body.nodes,
-            consts=body.consts,
+        return replace(
+            graph,
             output_names=tuple(name for name, _ in ends),
             symbols={s: Range(min=1) for s in symbols},
-            layout="channels_last",
-            notes=(*loaded.notes, *_dim_notes(inputs, specs), *body.notes),
-            versions=versions,
+            notes=(*loaded.notes, *_dim_notes(inputs, specs)),
+            versions={"tensorflow": str(tf.__version__), **loaded.versions},
         )
 
     def run(self, model: object, feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -111,6 +106,12 @@ def _named(spec: InputSpec, default: str) -> InputSpec:
 
 
 def _opened(own: InputSpec) -> InputSpec:
+    if own.shape is None:
+        raise error(
+            "E103",
+            f"input {own.name!r} has no fixed rank",
+            fix="pass inputs= with an InputSpec or example tensor for each input",
+        )
     shape = tuple(
         d if d != -1 else "batch" if i == 0 else f"{_symbol(own.name)}_{i}"
         for i, d in enumerate(own.shape)
@@ -155,7 +156,9 @@ def _refined(own: InputSpec, given: InputSpec) -> InputSpec:
             f"{where} is {own.dtype}, {given.dtype} was given",
             fix=f"pass {own.dtype}",
         )
-    if own.shape is not None and len(own.shape) != len(given.shape):
+    if own.shape is None:
+        return InputSpec(own.name, own.dtype, given.shape, given.example)
+    if len(own.shape) != len(given.shape):
         raise error(
             "E103",
             f"{where} has rank {len(own.shape)}, shape {given.shape} was given",

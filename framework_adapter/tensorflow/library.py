@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from cir.diagnostics import error
-from framework_adapter.tensorflow.load import _failed
+from framework_adapter.tensorflow.load import failed
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Library:
             with graph.as_default():
                 tf.graph_util.import_graph_def(graph_def, name="")
         except Exception as exc:
-            raise _failed(f"TensorFlow could not read the body of {name!r}", exc) from exc
+            raise failed(f"TensorFlow could not read the body of {name!r}", exc) from exc
         signature = function.signature
         return FunctionBody(
             graph,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,15 +96,18 @@ class Live:
             for i, s in enumerate(specs)
         ]
         modules: dict[str, str] = {}
-        function = tf.function(_watched(self.call, self.scope, modules), autograph=False)
+        call = _watched(self.call, self.scope, modules)
+        function = tf.function(call, autograph=self.scope is None)  # Keras itself never uses autograph
         try:
             concrete = function.get_concrete_function(*signature)
         except CirError:
             raise
         except Exception as exc:
-            raise _failed("TensorFlow could not trace the model", exc) from exc
+            raise failed("TensorFlow could not trace the model", exc) from exc
         results = concrete.structured_outputs
         tensors = [t for t in tf.nest.flatten(results) if isinstance(t, tf.Tensor)]
+        if not tensors:
+            raise error("E105", "the model returns no tensor", fix="return the results from its call")
         names = list(self.output_names or _result_names(results))
         if len(names) != len(tensors):
             names = [f"output_{i}" for i in range(len(tensors))]
@@ -159,8 +163,8 @@ def _result_names(results: Any) -> list[str]:
     return []
 
 
-def _failed(what: str, exc: Exception, fix: str = "") -> CirError:
-    text = str(exc).strip().splitlines()
+def failed(what: str, exc: Exception, fix: str = "") -> CirError:
+    text = re.sub(r"\x1b\[\d*m", "", str(exc)).strip().splitlines()
     why = f"{type(exc).__name__}: {' '.join(line.strip() for line in text[:4] if line.strip())[:400]}"
     fix = fix or "run the model in TensorFlow on an example input first; then convert the same call"
     return error("E105", what, why=why, fix=fix)
@@ -180,7 +184,7 @@ def _load_keras(path: Path) -> Any:
             if unsafe
             else "load the file in Python with its custom objects and convert the model object"
         )
-        raise _failed(f"Keras could not load {path.name}", exc, fix) from exc
+        raise failed(f"Keras could not load {path.name}", exc, fix) from exc
 
 
 def _keras(model: Any) -> Loaded:
@@ -261,7 +265,7 @@ def _function(model: Any) -> Loaded:
     fn = model
     if isinstance(model, tf.Module):
         call = getattr(type(model), "__call__", None)
-        fn = model.__call__ if hasattr(call, "get_concrete_function") else model
+        fn = model.__call__ if call is not None else None
     if hasattr(fn, "structured_input_signature"):
         return _concrete(fn)
     if getattr(fn, "input_signature", None) is not None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from cir.diagnostics import error
 from framework_adapter.source import InputSpec
-from framework_adapter.tensorflow.load import Loaded, Traced, Variable, _failed
+from framework_adapter.tensorflow.load import Loaded, Traced, Variable, failed
 
 _NO_OUTPUT = ("NoOp", "Assert", "Const", "Placeholder", "CheckNumerics", "Print", "PrintV2")
 
@@ -55,7 +55,7 @@ class Stored:
                     name="",
                 )
             except Exception as exc:
-                raise _failed("TensorFlow could not import the graph", exc) from exc
+                raise failed("TensorFlow could not import the graph", exc) from exc
         outputs = [(name, t) for (name, _), t in zip(self.outputs, ends)]
         return Traced(graph, feeds, outputs, self.variables)
 

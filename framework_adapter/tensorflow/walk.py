@@ -40,18 +40,7 @@ _LOOPS_V1 = ("NextIteration", "RefNextIteration")
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 
-@dataclass(frozen=True)
-class Body:
-    """What a walk found, ready for a SourceGraph."""
-
-    inputs: Mapping[str, TensorType]
-    outputs: tuple[str, ...]
-    nodes: tuple[SourceNode, ...]
-    consts: Mapping[str, Const]
-    notes: tuple[str, ...]
-
-
-def walk(traced: Traced, specs: Sequence[InputSpec], outputs: Sequence[Any]) -> Body:
+def walk(traced: Traced, specs: Sequence[InputSpec], outputs: Sequence[Any]) -> SourceGraph:
     """The part of a graph that leads to ``outputs`` (tensors). Raises CirError E102 or E105."""
     shared = _Shared(traced)
     region = Region(shared)
@@ -67,7 +56,7 @@ def walk(traced: Traced, specs: Sequence[InputSpec], outputs: Sequence[Any]) -> 
     shared.check_state()
     names = tuple(region.value(env[t.name]).name for t in outputs)
     nodes, consts = region.live(names)
-    return Body(inputs, names, nodes, consts, tuple(shared.notes))
+    return SourceGraph("tensorflow", inputs, names, nodes, consts, layout="channels_last")
 
 
 class _Shared:
@@ -78,7 +67,6 @@ class _Shared:
         self.modules = traced.modules
         self.library = Library(traced.graph)
         self.taken: set[str] = set()
-        self.notes: list[str] = []
         self.arrays: dict[int, Const] = {}  # id of a Variable -> its one Const
         self.assigned: dict[int, Variable] = {}
 
@@ -98,18 +86,15 @@ class _Shared:
         return self.arrays[id(v)]
 
     def check_state(self) -> None:
-        """Refuse a graph that reads what it also writes."""
+        """Refuse a model that writes its variables."""
         found = Collector()
-        for key, v in self.assigned.items():
-            if key in self.arrays:
-                found.add(
-                    "E102",
-                    f"the model changes its variable {v.name!r} while it runs",
-                    why="a converted model has no state of its own",
-                    fix="convert with training=False, or make the state an input and an output",
-                )
-            else:
-                self.notes.append(f"updates of variable {v.name!r} are left out: no output reads it")
+        for v in self.assigned.values():
+            found.add(
+                "E102",
+                f"the model changes its variable {v.name!r} while it runs",
+                why="this is a training step, or a state that a converted model cannot keep",
+                fix="convert with training=False, or make the state an input and an output",
+            )
         found.raise_errors()
 
 
