@@ -1,8 +1,8 @@
 """CIR: a small, typed, framework-neutral graph IR. See README.md for the map.
 
-    import cir
-    model = cir.load("model.cir.json")
-    print(cir.print_text(model))
+import cir
+model = cir.load("model.cir.json")
+print(cir.print_text(model))
 """
 
 from cir.builder import Builder

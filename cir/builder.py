@@ -175,7 +175,7 @@ class Builder:
         if not names and len(types) > 1:
             wanted = [f"{name or op}.{i}" for i in range(len(types))]
         if len(wanted) != len(types):
-            raise error("E304", f"{op} gives {len(types)} results, not {len(wanted)}", where=wanted[0])
+            raise error("E304", f"{op} gives {len(types)} results, not {len(wanted)}", where=op)
         outs = tuple(self.unique(w) for w in wanted)
         for out, t in zip(outs, types):
             self.types[out] = t

@@ -111,6 +111,7 @@ class _Structure:
         self._identity = _content_keys(graph)
         self._of_inputs = _input_symbols(graph)
         self._symbols = dict(self._of_inputs)
+        self._dims: tuple[dict[str, dims.Dim], dict[str, dims.Dim]] = ({}, {})
         self._ops: dict[str, spec.OpSpec | None] = {}
 
     # -- types, attributes, constants --------------------------------------------------------------
@@ -118,12 +119,14 @@ class _Structure:
         """A dim in renamed symbols; in structural hashes those that no input has are all "u"."""
         if not isinstance(d, str):
             return d
-        found = _symbols_in(d)
-        if not numbered:
-            return dims.substitute(d, {name: self._of_inputs.get(name, "u") for name in found})
-        for name in found:
-            self._symbols.setdefault(name, f"s{len(self._symbols)}")
-        return dims.substitute(d, self._symbols)
+        cache = self._dims[numbered]
+        if d not in cache:
+            found = _symbols_in(d)
+            for name in found if numbered else ():
+                self._symbols.setdefault(name, f"s{len(self._symbols)}")
+            names = self._symbols if numbered else self._of_inputs
+            cache[d] = dims.substitute(d, {name: names.get(name, "u") for name in found})
+        return cache[d]
 
     def type(self, t: TensorType, numbered: bool = True) -> list[Any]:
         """A type as it is hashed."""

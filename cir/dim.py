@@ -9,6 +9,7 @@ integers >= 0 (sizes of axes).
 from __future__ import annotations
 
 import ast
+import keyword
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -20,13 +21,17 @@ _Poly = tuple[tuple[_Mono, int], ...]
 _SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
+#: A product of sums grows exponentially when it is multiplied out.
+_MAX_TERMS = 4096
+
+
 class DimError(ValueError):
     """An expression that is not a valid dimension."""
 
 
 def symbol(name: str) -> str:
     """A dimension symbol; raises DimError when the name is not an identifier."""
-    if not _SYMBOL.match(name) or name in ("min", "max"):
+    if not _SYMBOL.match(name) or name in ("min", "max") or keyword.iskeyword(name):
         raise DimError(f"{name!r} is not a dimension symbol")
     return name
 
@@ -52,6 +57,8 @@ def _padd(a: _Poly, b: _Poly, sign: int = 1) -> _Poly:
 
 
 def _pmul(a: _Poly, b: _Poly) -> _Poly:
+    if len(a) * len(b) > _MAX_TERMS:
+        raise DimError(f"dimension expression with more than {_MAX_TERMS} terms")
     return _make((tuple(sorted(m + n)), c * d) for m, c in a for n, d in b)
 
 
@@ -194,10 +201,10 @@ def _eval(node: ast.expr) -> _Poly:
 
 @lru_cache(maxsize=65536)
 def _parse(text: str) -> _Poly:
-    if _SYMBOL.match(text):
-        return _atom(symbol(text))
     if len(text) > 1000:
         raise DimError("dimension expression longer than 1000 characters")
+    if _SYMBOL.match(text):
+        return _atom(symbol(text))
     try:
         tree = ast.parse(text.strip(), mode="eval")
         return _eval(tree.body)

@@ -76,7 +76,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sum": lambda s: sum(s),
     "sqrt": math.sqrt,
     "prod": lambda s: dim.product(s) if any(isinstance(d, str) for d in s) else math.prod(s),
-    "range": lambda *a: tuple(range(*a))[:_MAX_SEQUENCE],
+    "range": lambda *a: tuple(range(*a)[:_MAX_SEQUENCE]),
     "ntuple": ntuple,
     "reversed": lambda s: tuple(reversed(s)),
 }
@@ -138,8 +138,8 @@ def _eval(node: ast.expr, env: Mapping[str, Any], fns: Functions) -> Any:
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITH:
             a, b = ev(left), ev(right)
             if (isinstance(a, tuple) or isinstance(b, tuple)) and isinstance(op, ast.Mult):
-                count = b if isinstance(a, tuple) else a
-                if not isinstance(count, int) or count > 16:
+                count, seq = (b, a) if isinstance(a, tuple) else (a, b)
+                if not isinstance(count, int) or count > 16 or len(seq) > _MAX_SEQUENCE:
                     raise ExprError("a tuple may be repeated at most 16 times")
             plain, symbolic = _ARITH[type(op)]
             if isinstance(a, str) or isinstance(b, str):

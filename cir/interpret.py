@@ -222,9 +222,9 @@ class _Runner:
                 values[name] = y
                 if name in self.watch:
                     self.watched[name] = y
-            for name in (*node.inputs, *node.outputs):
-                if name is not None and last.get(name, -1) <= i:
-                    values.pop(name, None)
+            for done in (*node.inputs, *node.outputs):
+                if done is not None and last.get(done, -1) <= i:
+                    values.pop(done, None)
         return [self._read(g, name, values) for name in g.outputs]
 
     def _read(self, g: Graph, name: str, values: Values) -> np.ndarray:

@@ -104,6 +104,12 @@ def _dim(v: Any, _: int) -> dims.Dim:
     return dims.canonical(v) if isinstance(v, str) else _int(v, 0)
 
 
+def _dims(v: Any, rank: int) -> tuple[dims.Dim, ...]:
+    if isinstance(v, str):
+        raise ValueError("one dim instead of a sequence")
+    return tuple(_dim(x, rank) for x in v)
+
+
 def _bool(v: Any, _: int) -> bool:
     if v not in (True, False):
         raise ValueError("not a bool")
@@ -139,7 +145,7 @@ _COERCE: dict[str, Callable[[Any, int], Any]] = {
     "axes": _axes,
     "ints": lambda v, r: tuple(_int(x, r) for x in v),
     "floats": lambda v, r: tuple(_float(x, r) for x in v),
-    "dims": lambda v, r: tuple(_dim(x, r) for x in v),
+    "dims": _dims,
 }
 
 

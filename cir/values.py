@@ -57,7 +57,10 @@ def is_inline(t: TensorType) -> bool:
 
 
 def plain_elements(const: Const) -> list[Any]:
-    """Elements of a constant as JSON takes them, row by row; complex ones as two numbers each."""
+    """Elements of a constant as JSON takes them, row by row; complex ones as two numbers each.
+
+    All is kept but the sign and payload of a nan.
+    """
     arr = const.numpy().reshape(-1)
     dtype = const.type.dtype
     if dtype == "bool":

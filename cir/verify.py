@@ -45,9 +45,11 @@ class Checked:
         """Record a verified node of the graph at hand."""
         self._next[node] = (inputs, outputs)
 
-    def commit(self) -> None:
-        """Forget the nodes of earlier graphs."""
-        self.nodes, self._next = self._next, {}
+    def commit(self, sound: bool) -> None:
+        """End a verification; after a sound one the nodes of earlier graphs are forgotten."""
+        if sound:
+            self.nodes = self._next
+        self._next = {}
 
 
 def verify(model: Graph | Model, *, seen: Checked | None = None) -> None:
@@ -71,8 +73,8 @@ def verify(model: Graph | Model, *, seen: Checked | None = None) -> None:
             _check_ranges(model, problems)
     except _TooMany:
         pass
+    work.seen.commit(sound=not problems.errors)
     problems.raise_errors()
-    work.seen.commit()
 
 
 class _TooMany(Exception):
@@ -104,13 +106,15 @@ class _Verifier:
         t = g.types.get(name)
         if t is None:
             self.report("E304", f"value {name!r} has no type", g.name)
-        elif t not in self.seen.types:
-            self.type(name, t)
+        elif t not in self.seen.types and self.type(name, t):
+            self.seen.types.add(t)
 
-    def type(self, name: str, t: TensorType) -> None:
+    def type(self, name: str, t: TensorType) -> bool:
+        """Whether a type is sound: a known dtype, and dims that are canonical and not negative."""
+        before = len(self.problems.items)
         if t.dtype not in dt.ALL:
             self.report("E304", f"{t.dtype!r} is not a dtype", name, fix=f"use {', '.join(dt.ALL)}")
-            return
+            return False
         for d in t.shape:
             try:
                 if isinstance(d, bool) or d != dims.canonical(d):
@@ -119,7 +123,7 @@ class _Verifier:
                     self.report("E304", f"dim {d} of {t} is negative", name)
             except dims.DimError as exc:
                 self.report("E304", f"dim of {name!r}: {exc}", name)
-        self.seen.types.add(t)
+        return len(self.problems.items) == before
 
     def graph(self, g: Graph) -> None:
         scope: set[str] = set()

@@ -157,8 +157,9 @@ class WeightsFile:
             raise _bad(self.path, f"has no tensor {key[:12]}…", fix="copy the file that was saved")
         if (entry.tag, entry.shape) != _stored_as(t):
             raise _bad(self.path, f"holds {entry.tag}{list(entry.shape)} for {key[:12]}…, not {t}")
-        data: np.ndarray = np.ndarray(entry.end - entry.start, np.uint8, self._map.data,
-            entry.start)
+        data: np.ndarray = np.ndarray(
+            entry.end - entry.start, np.uint8, self._map.data, entry.start
+        )
         if check and _hash(t, data) != key:
             raise _bad(
                 self.path, f"tensor {key[:12]}… differs from its sha256", fix="copy the file again"

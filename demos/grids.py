@@ -28,25 +28,21 @@ def onnx_run(path: Path, threads: int) -> Run:
     return lambda feeds: session.run(None, dict(zip(names, feeds)))
 
 
-def denoiser(run: Run, batch: int, channels_last: bool) -> digits.Denoise:
-    """A network of fixed batch size as the sampler wants it: any batch, channels first."""
+def denoiser(run: Run, channels_last: bool) -> digits.Denoise:
+    """A network as the sampler calls it: channels first."""
 
-    def one(x: np.ndarray, t: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def denoise(x: np.ndarray, t: np.ndarray, y: np.ndarray) -> np.ndarray:
         if channels_last:
             x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
         eps = np.asarray(run([x, t, y])[0])
         return eps.transpose(0, 3, 1, 2) if channels_last else eps
 
-    def denoise(x: np.ndarray, t: np.ndarray, y: np.ndarray) -> np.ndarray:
-        parts = range(0, len(x), batch)
-        return np.concatenate([one(*(a[i : i + batch] for a in (x, t, y))) for i in parts])
-
     return denoise
 
 
-def draw(denoise: digits.Denoise, path: Path, rows: int, steps: int) -> np.ndarray:
-    """Sample ``rows`` of the ten digits from seeded noise into a PNG; float32[10*rows,1,8,8]."""
-    images = digits.ddim_sample(denoise, np.tile(np.arange(10), rows), steps=steps, seed=0)
+def draw(denoise: digits.Denoise, path: Path, count: int, steps: int) -> np.ndarray:
+    """Sample digits 0 to 9 and on from seeded noise into a PNG; float32[count,1,8,8]."""
+    images = digits.ddim_sample(denoise, np.arange(count) % 10, steps=steps, seed=0)
     digits.save_grid_png(images, path)
     return images
 

@@ -9,7 +9,7 @@ from typing import Any
 from cir import dtype as dt
 from cir import statement as st
 from cir.builder import Builder
-from cir.diagnostics import CirError
+from cir.diagnostics import CirError, error
 from cir.dim import Dim, SymInt
 from cir.graph import Graph, TensorType
 from framework_adapter import functions
@@ -193,7 +193,11 @@ class Context:
                 for a in args[1:]:
                     out = Value(emit(f"{fn}imum", [out, self._build_dim(a)])[0])
                 return out
-        raise Refusal(f"the dim {ast.unparse(node)} is not the size of any tensor at hand")
+        raise error(
+            "E207",
+            f"{ast.unparse(node)} is a size that depends on the input data",
+            fix="compute sizes from shapes, or keep the number in a tensor",
+        )
 
 
 def _positional(e: st.Expr) -> set[str]:

@@ -122,8 +122,10 @@ class Row:
     @cached_property
     def cases(self) -> tuple[Case, ...]:
         """Cases in order."""
-        given = self.raw.get("cases") or [{k: v for k, v in self.raw.items() if k in _CASE_KEYS}]
-        return tuple(self._case(c) for c in given)
+        plain = {k: v for k, v in self.raw.items() if k in _CASE_KEYS}
+        if "cases" in self.raw and set(plain) - {"note"}:
+            raise self.wrong("with cases, every key but note stands in a case")
+        return tuple(self._case(c) for c in self.raw.get("cases") or [plain])
 
     def _case(self, raw: Mapping[str, Any]) -> Case:
         if any(k not in _CASE_KEYS for k in raw) or ("emit" in raw) == ("handler" in raw):

@@ -157,7 +157,9 @@ def scalar(b: Builder, v: Any) -> Any:
     if found.size != 1:
         raise ValueError(f"{v.name} has {found.size} elements, not one")
     one = np.asarray(found).reshape(-1)[0]
-    return one.dim if isinstance(one, SymInt) else one.item()
+    return (
+        one.dim if isinstance(one, SymInt) else one.item() if isinstance(one, np.generic) else one
+    )
 
 
 def _data_dependent(v: View) -> Exception:

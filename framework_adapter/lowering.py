@@ -12,7 +12,6 @@ from typing import Any
 
 from cir import dim as dm
 from cir import expr
-from cir import statement as st
 from cir.builder import Builder
 from cir.diagnostics import CirError, Collector
 from cir.dim import Dim, SymInt
@@ -134,12 +133,18 @@ class _Lowering:
             return self.b.finish(())
         outs: list[Value] = []
         for name in self.source.outputs:
+            if name in self.poisoned:
+                why = f"the result {name} is not produced by its operator's row"
+                self.problems.add("E202", self._maker(name), why, "leave this output out")
+                continue
             value = self.c.tensor(self.resolve(Ref(name)))
             if value in outs or value in self.b.consts or value in self.b.inputs:
                 self.b.meta = Meta()
                 value = Value(self.b.emit("identity", [value], name=name)[0])
             outs.append(value)
             self.names[name] = value
+        if self.problems.groups:
+            return self.b.finish(())
         graph = _without_unused_consts(self.b.finish(outs))
         renamed = {old: new for old, new in zip(outs, reserved) if old != new}
         for name, value in self.names.items():
@@ -168,9 +173,9 @@ class _Lowering:
             d = exc.diagnostics[0]
             code = d.code if d.code in ("E203", "E207") else "E202"
             self.problems.add(code, node, reason(exc), d.fix)
-        except (expr.ExprError, st.StatementError, ValueError) as exc:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
             fix = f"correct the row in {row.origin}" if row is not None else ""
-            self.problems.add("E203", node, str(exc), fix)
+            self.problems.add("E203", node, f"{type(exc).__name__}: {exc}", fix)
         for i, name in enumerate(node.outputs):
             t = self._reported(node, i)
             if t is None:
@@ -190,7 +195,7 @@ class _Lowering:
                 shown = f"{text}={bound[text]!r}" if text in bound else text
                 raise Refusal(f"{shown} is not supported", remedy)
         for adverb in row.adverbs:
-            bound = self._promoted(bound, to_float=adverb == "promote_float")
+            bound = self._promoted(row, bound, to_float=adverb == "promote_float")
         if row.handler is not None:
             return row.handler(self.c, node, **bound)
         for case in row.cases:
@@ -217,8 +222,9 @@ class _Lowering:
             raise row.wrong(f"{node.op} has {len(node.inputs)} operands, the row takes fewer")
         return bound
 
-    def _promoted(self, bound: dict[str, Any], to_float: bool) -> dict[str, Any]:
-        flat = [x for v in bound.values() for x in (v if isinstance(v, tuple) else (v,))]
+    def _promoted(self, row: Row, bound: dict[str, Any], to_float: bool) -> dict[str, Any]:
+        given = [bound[a.name] for a in row.args if a.kind != "named"]
+        flat = [x for v in given for x in (v if isinstance(v, tuple) else (v,))]
         operands = [x for x in flat if isinstance(x, (Value, bool, int, float, SymInt))]
         if not any(isinstance(x, Value) for x in operands):
             return bound
@@ -234,10 +240,8 @@ class _Lowering:
         return {name: convert(v) for name, v in bound.items()}
 
     def _bind_results(self, row: Row, node: SourceNode, result: Any) -> None:
-        if len(node.outputs) == 1 and row.results is None:
-            results: tuple[Any, ...] = (result,)
-        else:
-            results = tuple(result) if isinstance(result, (tuple, list)) else (result,)
+        many = isinstance(result, (tuple, list)) and (len(node.outputs) != 1 or len(result) == 1)
+        results = tuple(result) if many or row.results is not None else (result,)
         if len(results) < len(node.outputs) and any(node.outputs[len(results) :]):
             raise row.wrong(f"gives {len(results)} results, {node.op} has {len(node.outputs)}")
         for i, (name, value) in enumerate(zip(node.outputs, results)):
@@ -247,6 +251,9 @@ class _Lowering:
             if value is None:
                 self.poisoned.add(name)  # "not produced": an error only for who uses it
             self.env[name] = tuple(value) if isinstance(value, list) else value
+
+    def _maker(self, name: str) -> SourceNode:
+        return next(n for n in self.source.nodes if name in n.outputs)
 
     # -- operands ----------------------------------------------------------------------------------
     def resolve(self, x: Operand) -> Any:

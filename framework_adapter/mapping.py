@@ -28,7 +28,8 @@ Keys of a row (no others):
 ``results``  names of the source op's results among the statements' targets, null for one that is not
              produced. Default: the targets of the last statement.
 ``adverbs``  ``promote``: tensors and numbers among the operands come to their common dtype first (PyTorch's
-             rule: kind first, and numbers and rank-0 tensors only decide the kind);
+             rule: kind first, and numbers and rank-0 tensors only decide the kind; parameters after
+             ``;`` do not count);
              ``promote_float``: the same, then integers and bools become float32.
 ``note``     for the generated documentation.
 ``samples``  at least one. Each is a list of operands (see ``framework_adapter.samples``); the row's test runs it
@@ -55,7 +56,7 @@ from typing import Any
 
 from cir import expr, spec
 from cir import statement as st
-from cir.diagnostics import Collector, error
+from cir.diagnostics import CirError, Collector, error
 from framework_adapter import functions
 
 #: Keys a row may have; ``op`` and, in table files, ``samples`` are required.
@@ -268,8 +269,8 @@ class MappingTable:
         for row in self.unique_rows():
             try:
                 row.check()
-            except Exception as exc:
-                found.add("E203", getattr(exc, "diagnostics", [None])[0].what, where=row.origin)
+            except CirError as exc:
+                found.add("E203", exc.diagnostics[0].what, where=row.origin)
         found.raise_errors()
 
     def extended(self, custom: Mapping[str, Any] | None) -> MappingTable:

@@ -225,7 +225,7 @@ class Scope:
                 if free and name not in self.graph.inputs:
                     self._rename(len(self.nodes) - 1, {copy: name})
                     copy = name
-                    self.types[name] = self.graph.types[name]
+                self.types[copy] = self.graph.types[name]
                 value = copy
             out.append(value)
         return out

@@ -10,24 +10,9 @@ from typing import Any
 from cir import expr as ex
 from cir import spec
 from cir import statement as st
+from fusion_db.attributes import AttrConst, AttrExpr, AttrName, AttrPat, AttrTuple
 from fusion_db.kinds import Kind
-from fusion_db.pattern import (
-    AttrConst,
-    AttrExpr,
-    AttrName,
-    AttrPat,
-    AttrTuple,
-    Line,
-    Lit,
-    Many,
-    Op,
-    Or,
-    Pat,
-    Pattern,
-    Ref,
-    Var,
-    Wild,
-)
+from fusion_db.pattern import Line, Lit, Many, Op, Or, Pat, Pattern, Ref, Var, Wild
 from fusion_db.predicates import FUNCTIONS
 
 Report = Callable[[str], None]
@@ -63,9 +48,7 @@ class Compiler:
             if len(s.targets) > 1 and not isinstance(line.pat, Op):
                 self.report(f"several targets need one op in {s.source!r}")
             compiled.update(dict.fromkeys(s.targets, line))
-        outputs = tuple(
-            dict.fromkeys(t for s in replace for t in s.targets if t in self.targets)
-        )
+        outputs = tuple(dict.fromkeys(t for s in replace for t in s.targets if t in self.targets))
         if not outputs:
             self.report("replace must define a name that has a line in match, such as the last one")
             return None
@@ -136,7 +119,7 @@ class Compiler:
             ok = False
         return ok
 
-    # -- values --------------------------------------------------------------------------------------
+    # -- values ------------------------------------------------------------------------------------
     def pat(self, e: st.Expr, line: str) -> Pat:
         """The pattern of one expression in a line."""
         match e:
@@ -207,16 +190,16 @@ class Compiler:
                 attrs.append((name, self.attr(node, s.attr_map[name].kind, line)))
         named = {name for name, _ in e.attrs}
         defaults: list[tuple[str, Any]] = []
-        for a in s.attrs:
-            if a.name in named:
+        for known in s.attrs:
+            if known.name in named:
                 continue
-            if a.required:
-                self.report(f"{e.op} needs {a.name}= in {line!r} (_ for any value)")
-            default = (a.default,) if a.kind == "axes" and type(a.default) is int else a.default
-            defaults.append((a.name, default))
+            if known.required:
+                self.report(f"{e.op} needs {known.name}= in {line!r} (_ for any value)")
+            one_axis = known.kind == "axes" and type(known.default) is int
+            defaults.append((known.name, (known.default,) if one_axis else known.default))
         return Op(s, tuple(args), tuple(attrs), tuple(defaults), rest)
 
-    # -- attributes ----------------------------------------------------------------------------------
+    # -- attributes --------------------------------------------------------------------------------
     def attr(self, node: ast.expr, kind: str, line: str) -> AttrPat:
         """The pattern of an attribute."""
         match node:
@@ -245,7 +228,11 @@ class Compiler:
 
 def _names(node: ast.expr) -> set[str]:
     """Names an expression reads, functions left out."""
-    called = {n.func.id for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    called = {
+        n.func.id
+        for n in ast.walk(node)
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+    }
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - called
 
 
@@ -281,7 +268,9 @@ def check_replace(lines: Sequence[st.Statement], names: set[str], report: Report
                     report(f"unknown op {op!r} in {line!r}{nearest(op, spec.all_ops())}")
                 for name, node in attrs:
                     if s is not None and name not in s.attr_map:
-                        report(f"{op} has no attribute {name!r}{nearest(name, s.attr_map)}: {line!r}")
+                        report(
+                            f"{op} has no attribute {name!r}{nearest(name, s.attr_map)}: {line!r}"
+                        )
                     check_expr(node, known, line, report)
 
     for s in lines:

@@ -1,16 +1,16 @@
-"""Instances of a pattern: concrete graphs that a strategy must rewrite, generated from its own lines.
+"""Instances of a pattern: graphs that a strategy must rewrite, generated from its own lines.
 
-A *selection* picks one option at every choice of a pattern (alternatives, optional operands, chain lengths);
-a *variant* picks the sizes. ``proof`` in the strategy's file gives candidates for what cannot be invented:
-``{"a": [[-1], [-2, -1]], "g": ["float[n]"], "n": [3, 1], "low": [-1e9]}`` - attribute values (strings inside
-lists are sizes), kinds, sizes, numbers. Variant k takes the k-th candidate, cyclically.
+A selection (``selections.py``) picks the alternatives, a *variant* picks the sizes. ``proof`` in
+the strategy's file gives candidates for what cannot be invented, such as ``{"a": [[-1], [-2, -1]],
+"g": ["float[n]"], "n": [3, 1], "low": [-1e9]}``: attribute values (strings inside lists are
+sizes), kinds, sizes, numbers; for a constant, a list is its data. Variant k takes the k-th
+candidate, cyclically.
 """
 
 from __future__ import annotations
 
-import itertools
-import random
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,30 +19,17 @@ import numpy as np
 from cir import dtype as dt
 from cir import expr as ex
 from cir.builder import Builder
+from cir.diagnostics import CirError
 from cir.dim import Dim
 from cir.graph import Graph
-from cir.statement import View
+from cir.statement import StatementError, View, instantiate
 from fusion_db import kinds
+from fusion_db.attributes import AttrConst, AttrExpr, AttrName, AttrPat, AttrTuple
 from fusion_db.kinds import Axis, Kind
-from fusion_db.pattern import (
-    AttrConst,
-    AttrExpr,
-    AttrName,
-    AttrPat,
-    AttrTuple,
-    Lit,
-    Many,
-    Op,
-    Or,
-    Pat,
-    Ref,
-    Var,
-)
+from fusion_db.pattern import Lit, Many, Op, Or, Pat, Ref, Var
 from fusion_db.predicates import FUNCTIONS
+from fusion_db.selections import Selection, may_be_absent
 from fusion_db.strategy import Strategy
-
-#: What choices are made: id of a pattern node -> option index (or chain length, or 1 for absent).
-Selection = Mapping[int, int]
 
 _PRIMES = (2, 3, 5, 7, 4, 6, 8, 9, 10, 11, 12, 13)
 _LEADS: tuple[tuple[Dim, ...], ...] = ((2,), (), (3, 1), ("batch",))
@@ -50,19 +37,17 @@ _LEADS: tuple[tuple[Dim, ...], ...] = ((2,), (), (3, 1), ("batch",))
 VARIANTS = 4
 #: Size that the symbolic axis has when the instance runs.
 BATCH = 3
-#: Selections looked at before a covering subset is chosen.
-_LOOK = 600
 
 
 class Unbuildable(Exception):
-    """This selection and these sizes give no valid graph."""
+    """A selection that gives no valid graph with these sizes."""
 
 
 @dataclass
 class Instance:
     """A generated graph with the binding that the strategy is meant to find.
 
-    ``tweak`` (literal or attribute site, see ``sites``) makes a graph that is wrong in one place.
+    ``interior`` names the values that the replacement makes disappear.
     """
 
     graph: Graph
@@ -72,66 +57,7 @@ class Instance:
     interior: tuple[str, ...] = ()
 
 
-# -- selections -------------------------------------------------------------------------------------
-def selections(s: Strategy, limit: int) -> list[Selection]:
-    """Selections that together hold every pair of options, at most ``limit``; all when they are few."""
-    start: tuple[Pat, ...] = tuple(Ref(o) for o in s.pattern.outputs)
-    found = list(itertools.islice(_expand(s, start, {}, frozenset()), _LOOK))
-    if len(found) <= limit:
-        return found
-    pairs = [
-        {(a, b) for a in sel.items() for b in sel.items() if a <= b} for sel in found
-    ]
-    order = list(range(len(found)))
-    random.Random(0).shuffle(order)
-    chosen: list[int] = []
-    covered: set[Any] = set()
-    while order and len(chosen) < limit:
-        best = max(order, key=lambda i: len(pairs[i] - covered))
-        if not pairs[best] - covered:
-            break
-        covered |= pairs[best]
-        chosen.append(best)
-        order.remove(best)
-    return [found[i] for i in sorted(chosen)]
-
-
-def _expand(
-    s: Strategy, pending: tuple[Pat, ...], chosen: dict[int, int], seen: frozenset[str]
-) -> Iterator[Selection]:
-    if not pending:
-        yield dict(chosen)
-        return
-    pat, rest = pending[0], pending[1:]
-    match pat:
-        case Ref(name=name):
-            if name in seen:
-                yield from _expand(s, rest, chosen, seen)
-            else:
-                line = s.pattern.lines[name]
-                yield from _expand(s, (line.pat, *rest), chosen, seen | set(line.targets))
-        case Or(options=options):
-            for i, option in enumerate(options):
-                yield from _expand(s, (option, *rest), {**chosen, id(pat): i}, seen)
-        case Op(args=args):
-            optional = [a for i, a in enumerate(args) if _may_be_absent(pat, i)]
-            for absent in itertools.product((0, 1), repeat=len(optional)):
-                extra = {id(a): k for a, k in zip(optional, absent)}
-                kept = tuple(a for a in args if not extra.get(id(a)))
-                yield from _expand(s, (*kept, *rest), {**chosen, **extra}, seen)
-        case Many(arg=arg):
-            for n in (0, 1, 2):
-                yield from _expand(s, (arg, *rest), {**chosen, id(pat): n}, seen)
-        case _:
-            yield from _expand(s, rest, chosen, seen)
-
-
-def _may_be_absent(op: Op, i: int) -> bool:
-    a = op.args[i]
-    return isinstance(a, Var) and a.kind.optional and op.spec.param(i).optional
-
-
-# -- one instance -----------------------------------------------------------------------------------
+# -- one instance ----------------------------------------------------------------------------------
 @dataclass
 class Maker:
     """Builds one instance.
@@ -162,18 +88,35 @@ class Maker:
             if name in self.strategy.proof and name not in self.attrs:
                 self.attrs[name] = self._attr_value(self.candidate(name))
 
-    def make(self, outputs: Sequence[str] = ()) -> Instance:
-        """The instance; ``outputs`` names further values that leave the graph.
+    def make(self) -> Instance:
+        """The instance.
 
         Raises:
             Unbuildable: an op refuses the operands of this selection and these sizes.
         """
-        roots = [self.emit(Ref(o)) for o in self.strategy.pattern.outputs]
-        graph = self.b.finish([*roots, *(self.values[o] for o in outputs)])
+        roots = [str(self.emit(Ref(o))) for o in self.strategy.pattern.outputs]
+        graph = self.b.finish(roots)
         made = {o for n in graph.nodes for o in n.outputs} - set(roots)
         return Instance(graph, self.values, self.attrs, self.feeds, tuple(sorted(made)))
 
-    # -- sizes ---------------------------------------------------------------------------------------
+    def counter(self, lines: Sequence[str]) -> Graph:
+        """A graph of other lines over inputs like those of an instance.
+
+        Raises:
+            Unbuildable: the lines are wrong or do not fit these inputs.
+        """
+        used = set(re.findall(r"[A-Za-z_]\w*", " ".join(lines)))
+        for name in self.strategy.inputs:
+            if name in used:
+                self.values[name] = self._input(name, "")
+        try:
+            env = instantiate(lines, self.b, self.values, self.attrs, functions=FUNCTIONS)
+        except (StatementError, CirError) as exc:
+            raise Unbuildable(str(exc)) from exc
+        outputs = [env[o] for o in self.strategy.pattern.outputs if o in env]
+        return self.b.finish(outputs or [self.b.nodes[-1].name])
+
+    # -- sizes -------------------------------------------------------------------------------------
     def candidate(self, name: str) -> Any:
         """The candidate for a name in this variant, None when ``proof`` has none."""
         options = self.strategy.proof.get(name)
@@ -211,7 +154,7 @@ class Maker:
                         self.attrs[a.name] = "batch"
                 first = False
 
-    # -- values --------------------------------------------------------------------------------------
+    # -- values ------------------------------------------------------------------------------------
     def emit(self, pat: Pat, dtype: str = "") -> str | None:
         """Emit what a pattern describes; returns the value."""
         match pat:
@@ -256,7 +199,7 @@ class Maker:
         operands: dict[int, str | None] = {}
         for literal in (False, True):  # numbers take the dtype of what stands beside them
             for i, a in enumerate(pat.args):
-                absent = _may_be_absent(pat, i) and self.selection.get(id(a), 0)
+                absent = may_be_absent(pat, i) and self.selection.get(id(a), 0)
                 if absent:
                     operands[i] = None
                 elif (isinstance(a, Lit) and a.value is not None) is literal:
@@ -273,12 +216,11 @@ class Maker:
         for name, p in pat.attrs:
             attrs[name] = self._attr(p, pat.spec.attr_map[name].default)
         if self.tweak is not None and self.tweak[0] == id(pat):
-            attrs[self.tweak[1]] = _other(attrs.get(self.tweak[1], dict(pat.defaults).get(self.tweak[1])))
+            name = self.tweak[1]
+            attrs[name] = _other(attrs.get(name, dict(pat.defaults).get(name)))
         return self._apply(pat.spec.name, inputs, attrs)
 
     def _apply(self, op: str, inputs: list[str | None], attrs: dict[str, Any]) -> tuple[str, ...]:
-        from cir.diagnostics import CirError
-
         try:
             return self.b.emit(op, inputs, attrs)
         except CirError as exc:
@@ -287,8 +229,9 @@ class Maker:
     def _view(self, op: str, value: str | None) -> dict[str, Any]:
         """Attributes of a view in a chain: it changes nothing, so that what is around it fits."""
         shape = self.b.types[value].shape if value is not None else ()
-        views = {"reshape": {"shape": shape}, "transpose": {"perm": tuple(range(len(shape)))}}
-        return views.get(op, {})
+        if op == "reshape":
+            return {"shape": shape}
+        return {"perm": tuple(range(len(shape)))} if op == "transpose" else {}
 
     def _beside(self, operands: Mapping[int, str | None]) -> str:
         found = [self.b.types[v].dtype for v in operands.values() if v is not None]
@@ -309,6 +252,9 @@ class Maker:
 
     def _tensor(self, name: str, kind: Kind) -> str:
         dtype = self._dtype(kind)
+        data = self.candidate(name)
+        if isinstance(data, list):  # the numbers themselves
+            return self.b.const(np.array(data), name=name)
         shape = self.shape(kind)
         if kind.const:
             return self.b.const(self._array(dtype, shape, kind.positive), name=name, dtype=dtype)
@@ -318,11 +264,18 @@ class Maker:
     def _array(self, dtype: str, shape: Sequence[Dim], positive: bool) -> np.ndarray:
         sizes = [_at_batch(d) for d in shape]
         if dtype == "bool":
-            return self.rng.random(sizes) < 0.7
+            return self._mask(sizes)
         if dt.is_int(dtype):
             return self.rng.integers(0, 2, sizes).astype(dtype)
         data = self.rng.standard_normal(sizes)
         return (np.abs(data) + 0.1 if positive else data).astype(dt.to_numpy(dtype))
+
+    def _mask(self, sizes: Sequence[int]) -> np.ndarray:
+        """Truth values, each row with at least one of either, as masks must have."""
+        mask = self.rng.random(sizes) < 0.5
+        if mask.ndim and mask.shape[-1] > 1:
+            mask[..., 0], mask[..., -1] = True, False
+        return mask
 
     def shape(self, kind: Kind) -> tuple[Dim, ...]:
         """A shape of a kind in this variant."""
@@ -351,7 +304,7 @@ class Maker:
             return tuple(value)
         return (1,) if a.broadcast and self.variant % 2 else (value,)
 
-    # -- attributes ----------------------------------------------------------------------------------
+    # -- attributes --------------------------------------------------------------------------------
     def _attr(self, pat: AttrPat, default: Any) -> Any:
         match pat:
             case AttrConst(value=v):
@@ -402,7 +355,7 @@ def _other(value: Any) -> Any:
             return not value
         case int() | float():
             return value + 1
-        case tuple() if value and all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+        case tuple() if value and all(type(v) is int for v in value):
             if sorted(value) == list(range(len(value))) and len(value) > 1:
                 return (*value[1:], value[0])  # a permutation stays one
             return tuple(v + 1 for v in value)

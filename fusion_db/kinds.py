@@ -4,9 +4,9 @@
     axes  := axis ("," axis)*
     axis  := n | 3 | 2*n | _ | * | *lead | ~n | ~*lead
 
-A name stands for one size throughout a strategy; ``_`` is any size, ``*`` any number of axes, ``~n`` a
-size that broadcasts to n, ``~*lead`` axes that broadcast to lead. ``?`` admits an absent operand. ``+``
-(positive numbers) matters to proofs only.
+A name stands for one size throughout a strategy; ``_`` is any size, ``*`` any number of axes,
+``~n`` a size that broadcasts to n, ``~*lead`` axes that broadcast to lead. ``?`` admits an absent
+operand. ``+`` (positive numbers) matters to proofs only.
 """
 
 from __future__ import annotations
@@ -87,22 +87,20 @@ class Kind:
         """True when the check may need names that are bound later."""
         return any(a.broadcast or a.form == "expr" for a in self.axes or ())
 
-    def why_not(self, m: Names, value: str | None) -> str:
-        """Bind the axis names to a value's sizes; "" when it is of this kind, else what is wrong."""
+    def accepts(self, m: Names, value: str | None) -> bool:
+        """Whether a value is of this kind; binds the names of its axes."""
         if value is None:
-            return "" if self.optional else "is absent"
+            return self.optional
         t = m.type_of(value)
         if self.dtype != "any" and t.dtype not in dt.CLASSES.get(self.dtype, (self.dtype,)):
-            return f"is {t}, not {self.dtype}"
+            return False
         if self.scalar:
             c = m.const(value)
             if c is None or not c.is_scalar:
-                return f"{t} is not a scalar constant"
+                return False
         elif self.const and not m.is_const(value):
-            return f"{t} is not constant"
-        if self.axes is not None and not self._shape(m, t.shape):
-            return f"{t} does not have the shape of {self.text}"
-        return ""
+            return False
+        return self.axes is None or self._shape(m, t.shape)
 
     def _shape(self, m: Names, shape: Sequence[Dim]) -> bool:
         axes = list(self.axes or ())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cir import expr as ex
 from cir.graph import Const, Node, TensorType
+from fusion_db.kinds import Kind
 from fusion_db.numbers import same_attr
 from fusion_db.pattern import CONST, INPUT, Line, Op, Or, Pat, Ref, Var
 from fusion_db.predicates import FUNCTIONS, Value
@@ -38,13 +39,15 @@ class Binding:
     attrs: Mapping[str, Any]
     nodes: tuple[Node, ...]
     roots: tuple[str, ...]
+    _env: dict[str, Any] = field(default_factory=dict)
 
     def env(self, work: Work) -> dict[str, Any]:
         """What expressions see: attributes, sizes, and values with their types."""
-        out: dict[str, Any] = dict(self.attrs)
-        for name, v in self.values.items():
-            out[name] = Value(v, work) if isinstance(v, str) else v
-        return out
+        if not self._env:
+            self._env.update(self.attrs)
+            for name, v in self.values.items():
+                self._env[name] = Value(v, work) if isinstance(v, str) else v
+        return self._env
 
 
 class Match:
@@ -62,7 +65,7 @@ class Match:
         self.nearest: tuple[int, str] = (-1, "")
         self._trail: list[tuple[Any, Any]] = []
 
-    # -- what pattern nodes use ----------------------------------------------------------------------
+    # -- what pattern nodes use --------------------------------------------------------------------
     def mark(self) -> int:
         """The state to undo to."""
         return len(self._trail)
@@ -109,10 +112,21 @@ class Match:
         if self.left < 0:
             raise _OutOfSteps
 
-    def miss(self, why: str) -> None:
+    def miss(self, why: str, *details: object) -> None:
         """Note why an attempt failed, when it got further than the ones before."""
         if self.log and len(self.nodes) > self.nearest[0]:
-            self.nearest = (len(self.nodes), why)
+            self.nearest = (len(self.nodes), why.format(*details))
+
+    def miss_kind(self, name: str, kind: Kind, value: str | None) -> None:
+        """Note that a value is not of the kind that an input asks for."""
+        if self.log:
+            shown = "absent" if value is None else f"{self.describe(value)}, {self.type_of(value)}"
+            self.miss("{} is {}, which is not {}", name, shown, kind.text)
+
+    def miss_op(self, op: str, value: str | None) -> None:
+        """Note that another op computes a value."""
+        if self.log:
+            self.miss("{} is {}, not of {}", value, self.describe(value), op)
 
     def producer(self, value: str | None) -> Node | None:
         """The node that computes a value."""
@@ -137,7 +151,7 @@ class Match:
         """Whether a value is computed from constants alone."""
         return self.work.is_const(value)
 
-    # -- the search ----------------------------------------------------------------------------------
+    # -- the search --------------------------------------------------------------------------------
     def run(self, root: str) -> Iterator[Binding]:
         """All accepted bindings with the first output at ``root``."""
         try:
@@ -178,9 +192,8 @@ class Match:
         values.update(self.values)
         mark = self.mark()
         for name in s.deferred_kinds:
-            why = s.inputs[name].why_not(self, values[name])
-            if why:
-                self.miss(f"{name} {why}")
+            if not s.inputs[name].accepts(self, values[name]):
+                self.miss_kind(name, s.inputs[name], values[name])
                 self.undo(mark)
                 return None
         attrs: dict[str, Any] = dict.fromkeys(s.attr_names)
@@ -194,24 +207,21 @@ class Match:
             return None
         env = binding.env(self.work)
         for expr, value in self.deferred:
-            try:
-                if same_attr(ex.evaluate(expr, env, FUNCTIONS), value):
-                    continue
-                why = f"is {value}"
-            except ex.ExprError as exc:
-                why = str(exc)
-            self.miss(f"{ast.unparse(expr)}: {why}")
-            return None
+            if not same_attr(self._evaluate(expr, env), value):
+                self.miss("an attribute is {}, not {}", value, _text(self, expr))
+                return None
         for expr in s.where:
-            try:
-                if ex.evaluate(expr, env, FUNCTIONS) is True:
-                    continue
-                why = "does not hold"
-            except ex.ExprError as exc:
-                why = str(exc)
-            self.miss(f"{ast.unparse(expr)}: {why}")
-            return None
+            if self._evaluate(expr, env) is not True:
+                self.miss("{} does not hold", _text(self, expr))
+                return None
         return binding
+
+    @staticmethod
+    def _evaluate(expr: ast.expr, env: Mapping[str, Any]) -> Any:
+        try:
+            return ex.evaluate(expr, env, FUNCTIONS)
+        except ex.ExprError:
+            return None  # an unknown never matches
 
     def _closed(self, binding: Binding, nodes: Mapping[str, Node]) -> bool:
         """No interior value is read outside the match or leaves the graph."""
@@ -221,13 +231,17 @@ class Match:
                 continue
             for out in node.outputs:
                 if out in self.work.is_output:
-                    self.miss(f"interior value {out} is a graph output")
+                    self.miss("interior value {} is a graph output", out)
                     return False
                 for user in self.work.users.get(out, ()):
                     if user not in nodes:
-                        self.miss(f"interior value {out} is also read by {user}")
+                        self.miss("interior value {} is also read by {}", out, user)
                         return False
         return True
+
+
+def _text(m: Match, expr: ast.expr) -> str:
+    return ast.unparse(expr) if m.log else ""
 
 
 def _operand_names(pat: Pat, lines: Mapping[str, Line]) -> Iterator[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from cir import dim
 from cir import dtype as dt
+from cir.dim import Dim
 
 #: Relative rounding error of a constant stored in a dtype.
 _ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-8}
@@ -51,7 +53,7 @@ def same_attr(a: Any, b: Any) -> bool:
 
 
 def shortest(value: float, dtype: str) -> float:
-    """The shortest decimal that rounds to the same number of that dtype: 1e-05, not 9.99999975e-06."""
+    """The shortest decimal that rounds to this number of a dtype: 1e-05, not 9.99999975e-06."""
     if dtype == "float64" or not dt.is_float(dtype) or not math.isfinite(value):
         return value
     kind = np.float16 if dtype == "float16" else np.float32
@@ -59,6 +61,11 @@ def shortest(value: float, dtype: str) -> float:
 
 
 def snap(value: float, default: float) -> float:
-    """The default when the value is within 4 float32 steps of it: a number that a formula defines."""
+    """The default when the value is within 4 float32 steps of it, else the value."""
     step = float(np.spacing(np.float32(abs(default)))) if default else 0.0
     return default if abs(value - default) <= 4 * step else value
+
+
+def dims_equal(a: Sequence[Dim], b: Sequence[Dim]) -> bool:
+    """Whether two shapes are known to be equal."""
+    return len(a) == len(b) and all(x == y or dim.equal(x, y) is True for x, y in zip(a, b))

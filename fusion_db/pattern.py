@@ -1,19 +1,19 @@
 """Pattern nodes: a strategy's ``match`` lines, compiled to objects that match by backtracking.
 
-Each node's ``match(m, value)`` is a generator: it binds names in ``m``, yields once for each way the value
-fits, and undoes its bindings when resumed. ``value`` is a value name, or None for an absent operand.
+Each node's ``match(m, value)`` is a generator: it binds names in ``m``, yields once for each way
+the value fits, and undoes its bindings when resumed. ``value`` is a value name, or None when
+absent.
 """
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cir import dim
 from cir.graph import Node
 from cir.spec import OpSpec
+from fusion_db.attributes import AttrPat
 from fusion_db.kinds import Kind
 from fusion_db.numbers import close, same_attr
 
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
 #: Longest chain that ``many`` takes.
 MANY = 8
+#: Suffix of the names that ``chain`` makes; no value name of a strategy ends so.
+CHAIN = "()"
 #: Producer classes of values that no node computes.
 CONST, INPUT = "const", "input"
 
 
 def chain(line: str) -> str:
     """Name under which a match keeps the nodes that ``many`` took in a line, innermost first."""
-    return f"{line}()"
+    return line + CHAIN
 
 
 class Pat:
@@ -69,15 +71,14 @@ class Var(Pat):
             if m.values[self.name] == value:
                 yield
             else:
-                m.miss(f"{self.name} is {m.values[self.name]} elsewhere, here {value}")
+                m.miss("{} is {} elsewhere, here {}", self.name, m.values[self.name], value)
             return
         mark = m.mark()
-        why = self.kind.why_not(m, value)
-        if why:
-            m.miss(f"{self.name} {why}")
-        else:
+        if self.kind.accepts(m, value):
             m.bind(self.name, value)
             yield
+        else:
+            m.miss_kind(self.name, self.kind, value)
         m.undo(mark)
 
     def producers(self, lines: Mapping[str, Line]) -> frozenset[str] | None:  # noqa: D102
@@ -99,11 +100,11 @@ class Lit(Pat):
             return
         c = m.const(value)
         if c is None or not c.is_scalar:
-            m.miss(f"{value} is not the constant {self.value}")
+            m.miss("{} is not the constant {}", value, self.value)
         elif close(c.numpy().reshape(()).item(), self.value, c.type.dtype, self.rtol):
             yield
         else:
-            m.miss(f"{value} is {c.numpy().reshape(()).item()}, not {self.value}")
+            m.miss("{} is {}, not {}", value, c.numpy().reshape(()), self.value)
 
     def producers(self, lines: Mapping[str, Line]) -> frozenset[str] | None:  # noqa: D102
         return frozenset((CONST,))
@@ -172,7 +173,7 @@ class Or(Pat):
 class Many(Pat):
     """``many(a|b, x)``: up to eight one-operand nodes on top of x, longest chain first.
 
-    ``line`` is the line it stands in; ``again(line, z)`` in the replacement puts the same nodes on z.
+    ``line`` is the line it stands in; ``again(line, z)`` in replace puts the same nodes on z.
     """
 
     ops: frozenset[str]
@@ -185,12 +186,7 @@ class Many(Pat):
     def _chain(self, m: Match, value: str | None, nodes: tuple[Node, ...]) -> Iterator[None]:
         node = m.producer(value)
         mark = m.mark()
-        if (
-            len(nodes) < MANY
-            and node is not None
-            and node.op in self.ops
-            and len(node.inputs) == 1
-        ):
+        if len(nodes) < MANY and node is not None and node.op in self.ops and len(node.inputs) == 1:
             m.visit(node)
             yield from self._chain(m, node.inputs[0], (node, *nodes))
             m.undo(mark)
@@ -225,7 +221,7 @@ class Op(Pat):
     def match(self, m: Match, value: str | None) -> Iterator[None]:  # noqa: D102
         node = m.producer(value)
         if node is None or node.op != self.spec.name or node.outputs[0] != value:
-            m.miss(f"{value} is {m.describe(value)}, not {self.spec.name}")
+            m.miss_op(self.spec.name, value)
             return
         m.step()
         mark = m.mark()
@@ -238,11 +234,11 @@ class Op(Pat):
     def _attrs(self, m: Match, node: Node) -> bool:
         for name, default in self.defaults:
             if not same_attr(node.attrs[name], default):
-                m.miss(f"{node.op}: {name} is {node.attrs[name]}, not {default}")
+                m.miss("{}: {} is {}, not {}", node.op, name, node.attrs[name], default)
                 return False
         for name, pat in self.attrs:
             if not pat.match(m, node.attrs[name]):
-                m.miss(f"{node.op}: {name} is {node.attrs[name]}")
+                m.miss("{}: {} is {}", node.op, name, node.attrs[name])
                 return False
         return True
 
@@ -258,7 +254,7 @@ class Op(Pat):
         elif len(inputs) < n:
             inputs = inputs + (None,) * (n - len(inputs))
         elif any(i is not None for i in inputs[n:]):
-            m.miss(f"{node.op} has more operands than the pattern")
+            m.miss("{} has more operands than the pattern", node.op)
             return
         if all(self._keeps_rank(m, inputs, i) for i in self.scalars):
             yield inputs
@@ -287,71 +283,6 @@ class Op(Pat):
 
     def producers(self, lines: Mapping[str, Line]) -> frozenset[str] | None:  # noqa: D102
         return frozenset((self.spec.name,))
-
-
-class AttrPat:
-    """A pattern of one attribute value."""
-
-    def match(self, m: Match, value: Any) -> bool:
-        """Whether the value fits; binds names until the match backtracks."""
-        raise NotImplementedError
-
-
-@dataclass(eq=False)
-class AttrName(AttrPat):
-    """A name: the first use binds it, a later one must be equal. ``_`` fits anything."""
-
-    name: str
-
-    def match(self, m: Match, value: Any) -> bool:  # noqa: D102
-        if self.name == "_":
-            return True
-        if self.name in m.attrs:
-            return same_attr(m.attrs[self.name], value)
-        m.bind_attr(self.name, value)
-        return True
-
-
-@dataclass(eq=False)
-class AttrConst(AttrPat):
-    """A literal."""
-
-    value: Any
-
-    def match(self, m: Match, value: Any) -> bool:  # noqa: D102
-        return same_attr(self.value, value)
-
-
-@dataclass(eq=False)
-class AttrTuple(AttrPat):
-    """A tuple matched element by element; one ``*rest`` takes what is left."""
-
-    items: tuple[AttrPat, ...]
-    rest: int | None = None
-
-    def match(self, m: Match, value: Any) -> bool:  # noqa: D102
-        if not isinstance(value, tuple):
-            return False
-        items: list[Any] = list(value)
-        if self.rest is not None:
-            spare = len(items) - (len(self.items) - 1)
-            if spare < 0:
-                return False
-            items[self.rest : self.rest + spare] = [tuple(items[self.rest : self.rest + spare])]
-        return len(items) == len(self.items) and all(
-            p.match(m, v) for p, v in zip(self.items, items)
-        )
-
-
-@dataclass(eq=False)
-class AttrExpr(AttrPat):
-    """An expression over other names, compared when the match is complete."""
-
-    expr: ast.expr
-
-    def match(self, m: Match, value: Any) -> bool:  # noqa: D102
-        m.defer(self.expr, value)
-        return True
 
 
 @dataclass(frozen=True, eq=False)
@@ -444,8 +375,3 @@ def _size(pat: Pat) -> int:
         case Many():
             return _size(pat.arg)
     return 0
-
-
-def dims_equal(a: Sequence[dim.Dim], b: Sequence[dim.Dim]) -> bool:
-    """Whether two shapes are known to be equal."""
-    return len(a) == len(b) and all(x == y or dim.equal(x, y) is True for x, y in zip(a, b))

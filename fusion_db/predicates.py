@@ -1,7 +1,7 @@
 """The closed vocabulary of ``where`` and of attribute expressions in ``replace``.
 
-Each entry is a small function with a doc line and a test. What cannot be decided (a symbolic dim of unknown
-size, a constant that is not folded yet) raises ``ExprError``: an unknown never matches.
+Each entry is a small function with a doc line and a test. What cannot be decided (a symbolic dim of
+unknown size, a constant that is not folded yet) raises ``ExprError``: an unknown never matches.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def _equal(a: Dim, b: Dim) -> bool:
     return _known(dim.equal(a, b))
 
 
-# -- numbers ----------------------------------------------------------------------------------------
+# -- numbers ---------------------------------------------------------------------------------------
 @_function
 def value(v: Any) -> float | int:
-    """Number of a scalar constant, the shortest decimal of its dtype (1e-05 for a float32 epsilon)."""
+    """Number of a scalar constant, as the shortest decimal of its dtype (1e-05)."""
     if isinstance(v, (int, float)):
         return v
     c = v.work.consts.get(v.name) if isinstance(v, Value) else None
@@ -78,7 +78,7 @@ def snap(number: float, formula: float) -> float:
     return numbers.snap(float(number), float(formula))
 
 
-# -- presence ---------------------------------------------------------------------------------------
+# -- presence --------------------------------------------------------------------------------------
 @_function
 def absent(v: Any) -> bool:
     """Whether the matched alternative does not bind this name."""
@@ -91,7 +91,7 @@ def present(v: Any) -> bool:
     return v is not None
 
 
-# -- what is known of a value -----------------------------------------------------------------------
+# -- what is known of a value ----------------------------------------------------------------------
 @_function
 def is_const(v: Value) -> bool:
     """Whether a value is computed from constants alone."""
@@ -111,18 +111,23 @@ def static(x: Any) -> bool:
 
 
 _POSITIVE = frozenset(
-    "relu sigmoid softmax abs square exp sqrt rsqrt hard_sigmoid softplus squared_difference".split()
-)
+    (
+        "relu", "sigmoid", "softmax", "abs", "square", "exp", "sqrt", "rsqrt", "hard_sigmoid",
+        "softplus", "squared_difference",
+    )
+)  # fmt: skip
 #: Results are elements of the operands, or sums and means of them.
 _PRESERVING = frozenset(
-    "max_pool avg_pool concat reshape transpose slice split gather expand tile mean sum amax add mul"
-    " maximum identity cast minimum".split()
-)
+    (
+        "max_pool", "avg_pool", "concat", "reshape", "transpose", "slice", "split", "gather",
+        "expand", "tile", "mean", "sum", "amax", "add", "mul", "identity", "cast", "minimum",
+    )
+)  # fmt: skip
 
 
 @_function
 def nonnegative(v: Value) -> bool:
-    """Whether no element is below 0: computed by relu, sigmoid, softmax, abs ... or from such values."""
+    """Whether no element can be below 0: a result of relu, sigmoid, abs ... or of such values."""
     return _nonnegative(v.name, v.work, _DEPTH)
 
 
@@ -150,11 +155,12 @@ def _nonnegative(name: str, work: Work, depth: int) -> bool:
 
 @_function
 def causal(mask: Value) -> bool:
-    """Whether a constant mask keeps exactly the keys j <= i: True there, or 0 with -1e4 or less elsewhere."""
+    """Whether a constant mask keeps exactly keys j <= i: True, or 0 against -1e4 or less."""
     c = mask.work.consts.get(mask.name)
     if c is None or c.type.rank < 2 or any(d != 1 for d in c.type.shape[:-2]):
         return False
-    m = c.numpy().reshape(c.type.shape[-2:])
+    m = c.numpy()
+    m = m.reshape(m.shape[-2:])
     keep = np.tril(np.ones(m.shape, bool))
     if m.dtype == bool:
         return bool(np.array_equal(m, keep))
@@ -174,7 +180,7 @@ def lossless(source: str, target: str) -> bool:
     return target != "bfloat16" and bool(np.can_cast(source, target, "safe"))
 
 
-# -- shapes -----------------------------------------------------------------------------------------
+# -- shapes ----------------------------------------------------------------------------------------
 @_function
 def same_shape(a: Value, b: Value) -> bool:
     """Whether two values are known to have equal shapes."""
@@ -255,9 +261,10 @@ def spatial(pads: Sequence[Dim]) -> tuple[Dim, ...]:
 
 @_function
 def repeats(x: Sequence[Dim], inner: Sequence[Dim], tiled: Sequence[Dim], y: Sequence[Dim]) -> bool:
-    """Whether x -> reshape -> expand or tile -> reshape repeats each element in place, to shape y.
+    """Whether x > reshape > tile or expand > reshape repeats each element in place.
 
-    ``inner`` must be x with axes of size 1 put in behind spatial axes, which only ``tiled`` enlarges.
+    ``inner`` must be x with axes of size 1 behind some of its own, which only ``tiled`` enlarges;
+    batch and channels (the first two axes) must not grow.
     """
     if len(inner) != len(tiled) or len(x) != len(y) or len(x) < 3:
         return False
@@ -274,7 +281,7 @@ def repeats(x: Sequence[Dim], inner: Sequence[Dim], tiled: Sequence[Dim], y: Seq
     return same and all(_equal(a, b) for a, b in zip(x[:2], y[:2]))
 
 
-# -- permutations -----------------------------------------------------------------------------------
+# -- permutations ----------------------------------------------------------------------------------
 @_function
 def to_end(rank: int, axes: Sequence[int]) -> tuple[int, ...]:
     """The permutation that moves (negative) axes behind the others."""
@@ -294,7 +301,7 @@ def swap_last(rank: int) -> tuple[int, ...]:
     return (*range(rank - 2), rank - 1, rank - 2)
 
 
-# -- bounds -----------------------------------------------------------------------------------------
+# -- bounds ----------------------------------------------------------------------------------------
 @_function
 def highest(a: float | None, b: float | None) -> float | None:
     """The larger of two lower bounds, None being no bound."""

@@ -1,9 +1,9 @@
 """Building what a match is replaced by: the replacement's lines, run against a binding.
 
-Rules for absent names (operands that the matched alternative does not mention): ``coalesce(a, b, ...)`` is its
-first operand all of whose names are present; an absent operand of ``+ - * /`` leaves the other operand; an
-absent optional operand stays absent; any other op with an absent operand is absent itself.
-``again(line, x)`` puts the chain that ``many`` matched in a line on x.
+Rules for absent names (operands that the matched alternative does not mention): ``coalesce(a, b,
+...)`` is its first operand all of whose names are present; an absent operand of ``+ - * /`` leaves
+the other operand; an absent optional operand stays absent; any other op with an absent operand is
+absent itself. ``again(line, x)`` puts the chain that ``many`` matched in a line on x.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from cir.diagnostics import CirError
 from cir.expr import ExprError
 from cir.graph import Meta, Node
 from fusion_db.matcher import Binding
-from fusion_db.pattern import chain, dims_equal
+from fusion_db.numbers import dims_equal
+from fusion_db.pattern import CHAIN, chain
 from fusion_db.predicates import FUNCTIONS
 from fusion_db.strategy import Strategy
 from fusion_db.work import Work
@@ -32,8 +33,8 @@ def build(strategy: Strategy, work: Work, binding: Binding) -> dict[str, str] | 
     """Emit the replacement's nodes into ``work.builder.nodes``.
 
     Returns:
-        root value -> the new value that takes its place; or, when the replacement does not fit, the reason
-        (and the builder is as before).
+        root value -> the new value that takes its place; or, when the replacement does not fit, the
+        reason (and the builder is as before).
     """
     b = work.builder
     meta = Meta()
@@ -43,7 +44,7 @@ def build(strategy: Strategy, work: Work, binding: Binding) -> dict[str, str] | 
     start = len(b.nodes)
     try:
         env = st.instantiate(
-            _present(strategy.replace, binding.values),
+            _present(work.resolved, strategy.replace, binding.values),
             b,
             binding.values,
             binding.env(work),
@@ -74,11 +75,16 @@ def discard(b: Builder, start: int) -> None:
     del b.nodes[start:]
 
 
-# -- absent names -----------------------------------------------------------------------------------
-def _present(lines: Sequence[st.Statement], values: Mapping[str, Any]) -> list[st.Statement]:
+# -- absent names ----------------------------------------------------------------------------------
+def _present(
+    cache: dict[Any, list[st.Statement]], lines: Sequence[st.Statement], values: Mapping[str, Any]
+) -> list[st.Statement]:
     """The lines with everything that depends on absent names resolved."""
     absent = {k for k, v in values.items() if v is None}
-    out: list[st.Statement] = []
+    key = (id(lines), frozenset(absent))
+    if key in cache and not any(k.endswith(CHAIN) for k in values):
+        return cache[key]
+    out = cache[key] = []
     for line in lines:
         value = _resolve(line.value, values, absent)
         if value == _ABSENT:
@@ -102,7 +108,9 @@ def _resolve(e: st.Expr, values: Mapping[str, Any], absent: set[str]) -> st.Expr
             return resolve(next((a for a in args if not _names(a) & absent), _ABSENT))
         case st.Call(op="again", args=(st.Name(id=line), base)):
             for node in values.get(chain(line)) or ():
-                attrs = tuple((k, ast.parse(repr(v), mode="eval").body) for k, v in node.attrs.items())
+                attrs = tuple(
+                    (k, ast.parse(repr(v), mode="eval").body) for k, v in node.attrs.items()
+                )
                 base = st.Call(node.op, (base,), attrs)
             return resolve(base)
         case st.Call(op=op, args=args):
@@ -130,7 +138,7 @@ def _names(e: st.Expr) -> set[str]:
     return set()
 
 
-# -- views that change nothing ----------------------------------------------------------------------
+# -- views that change nothing ---------------------------------------------------------------------
 def _macros(b: Builder) -> dict[str, st.Macro]:
     """reshape, expand and transpose that leave out what changes nothing."""
 

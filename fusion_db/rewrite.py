@@ -1,7 +1,8 @@
 """Rewriting a graph with strategies to a fixpoint: one worklist over an index of root ops.
 
-Consumers come before producers, so the largest pattern over a piece of graph is tried first. A replacement
-takes over the name and the slot of the value it replaces: no consumer is touched, no sort is needed.
+Consumers come before producers, so the largest pattern over a piece of graph is tried first. A
+replacement takes over the name and the slot of the value it replaces: no consumer is touched, no
+sort is needed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fusion_db.work import Work
 #: Rewrites of one value after which the rewriting is taken to be a loop.
 LOOP = 64
 #: A rewrite may enable matches this many consumers further down; the next sweep finds the rest.
-_RADIUS = 3
+_RADIUS = 2
 
 #: Called after each rewrite with (strategy id, replaced value, binding).
 Trace = Callable[[str, str, Binding], None]
@@ -159,7 +160,7 @@ def _backwards(work: Work) -> list[Node]:
 
 
 def _neighbourhood(work: Work, name: str, readers: Sequence[str]) -> list[str]:
-    """Nodes at which a rewrite of ``name`` may have enabled a match: new ones, and those downstream."""
+    """Nodes where a rewrite of ``name`` may have enabled a match: new and downstream ones."""
     found: dict[str, None] = {}
     if work.alive(name):
         found.update((n.name, None) for n in work.slots[work.slot[name]])
@@ -196,19 +197,19 @@ def _replace(strategy: Strategy, work: Work, binding: Binding) -> str | None:
         discard(work.builder, start)
         return "the replacement is one of the replaced values"
     del work.builder.nodes[start:]
-    roots = list({work.producers[r].name: work.producers[r] for r in binding.roots}.values())
-    for root in roots:
-        work.remove(root)
+    replaced = list({work.producers[r].name: work.producers[r] for r in binding.roots}.values())
+    for node in replaced:
+        work.remove(node)
     for node in renamed(nodes, names):
         work.add(node, first)
     for old, new in aliases:
         work.alias(old, names.get(new, new))
-    work.prune(i for root in roots for i in root.inputs)
+    work.prune(i for node in replaced for i in node.inputs)
     return None
 
 
 def _depends_on_roots(work: Work, binding: Binding, first: int) -> str:
-    """Why several values cannot be computed by one replacement: an operand depends on one of them."""
+    """Why one replacement cannot compute several values: an operand depends on one of them."""
     roots = set(binding.roots)
     matched = {o for n in binding.nodes for o in n.outputs}
     operands = {i for n in binding.nodes for i in n.inputs if i is not None and i not in matched}
@@ -232,7 +233,7 @@ def _loop(log: list[str], name: str) -> Exception:
     ids = list(dict.fromkeys(reversed(log)))[:2]
     return error(
         "E403",
-        f"rewriting does not terminate: {' and '.join(repr(i) for i in ids)} keep replacing each other",
+        f"{' and '.join(repr(i) for i in ids)} keep undoing each other: rewriting does not end",
         where=name,
         why=f"{len(log)} rewrites of this value, the last by {', '.join(log[-4:])}",
         fix=f"disable one of them: disable=[{ids[0]!r}]",
@@ -255,4 +256,6 @@ def explain(graph: Graph, strategy: Strategy, node: str, *, budget: int = BUDGET
             return "matches"
         match.nearest = (len(binding.nodes) + 1, made)
     depth, why = match.nearest
-    return f"{max(depth, 0)} nodes match, then: {why}" if why else "no alternative fits the node's op"
+    return (
+        f"{max(depth, 0)} nodes match, then: {why}" if why else "no alternative fits the node's op"
+    )

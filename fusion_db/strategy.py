@@ -180,9 +180,7 @@ def _build(data: dict[str, Any], name: str | None, report: Any) -> Strategy | No
         except ex.ExprError as exc:
             report(str(exc))
     check_replace(replace, names, report)
-    for key in data.get("proof", {}):
-        if key not in names:
-            report(f"proof names {key!r}, which match does not{nearest(key, names)}")
+    _check_proof(data.get("proof", {}), names, inputs, report)
     counter = tuple(tuple(map(str, c)) for c in data.get("counter", []))
     for c in counter:
         _statements(c, report)
@@ -219,6 +217,26 @@ def _build(data: dict[str, Any], name: str | None, report: Any) -> Strategy | No
     )
 
 
+def _check_proof(
+    proof: Mapping[str, Any], names: set[str], inputs: Mapping[str, Kind], report: Any
+) -> None:
+    """Candidates are lists; kinds among them may introduce further sizes."""
+    known = set(names)
+    for key, options in proof.items():
+        if not isinstance(options, list) or not options:
+            report(f"proof of {key!r} must be a list of candidates")
+            continue
+        for text in options if key in inputs else ():
+            if isinstance(text, str):
+                try:
+                    known |= parse_kind(text).names()
+                except KindError as exc:
+                    report(f"proof of {key!r}: {exc}")
+    for key in proof:
+        if key not in known:
+            report(f"proof names {key!r}, which match does not{nearest(key, known)}")
+
+
 def _statements(lines: Iterable[str], report: Any) -> list[st.Statement]:
     out = []
     for text in lines:
@@ -238,19 +256,23 @@ def _decomposition(replace: Sequence[st.Statement], report: Any) -> tuple[str, .
     return ()
 
 
-# -- the database -----------------------------------------------------------------------------------
-def load(folder: Path = FOLDER) -> dict[str, Strategy]:
-    """All strategies of a folder, by id in order of path.
+# -- the database ----------------------------------------------------------------------------------
+def load(path: Path = FOLDER) -> dict[str, Strategy]:
+    """The strategy of a file, or all of a folder, by id in order of path.
 
     Raises:
         CirError: E401 with every mistake of every file.
     """
     found = Collector()
     out: dict[str, Strategy] = {}
-    for path in sorted(folder.rglob("*.json")):
-        where = path.relative_to(folder).as_posix()
+    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+    for file in files:
+        where = file.relative_to(path).as_posix() if path.is_dir() else str(path)
         try:
-            s = load_text(path.read_text(encoding="utf-8"), where, name=path.stem)
+            s = load_text(file.read_text(encoding="utf-8"), where, name=file.stem)
+        except OSError as exc:
+            found.add("E401", f"cannot read strategy: {exc.strerror}", where=where)
+            continue
         except CirError as exc:
             found.items.extend(exc.diagnostics)
             continue
@@ -277,7 +299,7 @@ def presets() -> Mapping[str, tuple[str, ...]]:
 
 def select(
     stage: str,
-    preset: str = "default",
+    preset: str | Sequence[str] = "default",
     *,
     target: str = "*",
     extra: Sequence[Path] = (),
@@ -288,27 +310,38 @@ def select(
 
     Args:
         stage: canonicalise (always complete), fuse (chosen by preset) or lower (by target).
-        preset: a name of presets.json.
+        preset: a name of presets.json, or ids and tags of fuse-stage strategies.
         target: the target that strategies may exclude themselves from.
-        extra: further folders of strategies.
+        extra: further strategy files, or folders of them; each must prove itself, and those of the
+            fuse stage are on whatever the preset.
         disable: ids to leave out.
         approximate: whether strategies that change results visibly may run.
 
     Raises:
-        CirError: E401 for an unknown preset, an unknown id in ``disable`` or a malformed extra file.
+        CirError: E401 for an unknown preset or id, or a malformed extra file; E402 for an extra
+            strategy that fails its proof.
     """
     db = dict(database())
-    for folder in extra:
-        db.update(load(folder))
-    found = Collector()
     off = set(disable)
+    on: set[str] = set()
+    found = Collector()
+    for path in extra:
+        for s in load(path).values():
+            _must_prove(s)
+            db[s.id] = s
+            on.add(s.id)
+    if isinstance(preset, str):
+        on |= set(presets().get(preset, ()))
+        if preset not in presets():
+            found.add("E401", f"unknown preset {preset!r}{nearest(preset, presets())}")
+    else:
+        tags = {t for s in db.values() for t in s.tags}
+        for name in sorted(set(preset) - set(db) - tags):
+            found.add("E401", f"no strategy or tag {name!r}{nearest(name, {*db, *tags})}")
+        on |= set(preset)
     for name in sorted(off - set(db)):
         found.add("E401", f"no strategy {name!r} to disable{nearest(name, db)}")
-    chosen = presets().get(preset)
-    if chosen is None:
-        found.add("E401", f"unknown preset {preset!r}{nearest(preset, presets())}")
     found.raise_errors()
-    wanted = set(chosen or ())
     return [
         s
         for s in db.values()
@@ -316,5 +349,12 @@ def select(
         and s.id not in off
         and (approximate or s.numerics != "approximate")
         and s.applies_to(target)
-        and (stage != "fuse" or s.id in wanted or wanted & set(s.tags))
+        and (stage != "fuse" or s.id in on or on & set(s.tags))
     ]
+
+
+def _must_prove(strategy: Strategy) -> None:
+    """Raise E402 unless an outside strategy proves itself."""
+    from fusion_db.prove import prove
+
+    prove(strategy).raise_errors()

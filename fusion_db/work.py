@@ -1,15 +1,17 @@
 """A graph under rewriting: def-use maps that change in place, frozen into a Graph at the end.
 
-Nodes stand in slots, one for each node of the original graph; what replaces a node stands in its slot, so
-the order stays topological without sorting.
+Nodes stand in slots, one for each node of the original graph; what replaces a node stands in its
+slot, so the order stays topological without sorting.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from cir.builder import Builder
 from cir.graph import Const, Graph, Node, TensorType
+from cir.statement import Statement
 
 
 class Work:
@@ -27,7 +29,8 @@ class Work:
         self.slot: dict[str, int] = {}
         self.slots: list[list[Node]] = []
         self.unsorted = False
-        self._constant: dict[str, bool] = {}
+        self.resolved: dict[Any, list[Statement]] = {}  # replacement lines, by absent names
+        self._folding: set[str] = set()  # results that folding will make constants
         for i, node in enumerate(graph.nodes):
             self.slots.append([])
             self.add(node, i)
@@ -49,28 +52,24 @@ class Work:
 
     def is_const(self, value: str) -> bool:
         """Whether a value is computed from constants alone, however far from being folded."""
-        known = self._constant.get(value)
-        if known is None:
-            node = self.producers.get(value)
-            known = value in self.consts or (
-                node is not None
-                and bool(node.inputs)
-                and not node.regions
-                and all(i is None or self.is_const(i) for i in node.inputs)
-            )
-            self._constant[value] = known
-        return known
+        return value in self._folding or value in self.consts
 
     # -- changes -----------------------------------------------------------------------------------
-    def add(self, node: Node, slot: int) -> None:
-        """Append a node to a slot."""
-        self.slots[slot].append(node)
+    def add(self, node: Node, slot: int, at: int | None = None) -> None:
+        """Put a node into a slot: at a place in it, or at its end."""
+        self.slots[slot].insert(len(self.slots[slot]) if at is None else at, node)
         self.slot[node.name] = slot
         for out in node.outputs:
             self.producers[out] = node
         for i in node.inputs:
             if i is not None:
                 self.users.setdefault(i, {})[node.name] = node
+        if (
+            node.inputs
+            and not node.regions
+            and all(i is None or self.is_const(i) for i in node.inputs)
+        ):
+            self._folding.update(node.outputs)
 
     def remove(self, node: Node) -> None:
         """Take a node out; its results must have no users left, or get a new producer."""

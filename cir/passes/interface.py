@@ -1,7 +1,8 @@
-"""Graph inputs and outputs laid out channels-first, where the graph only transposes them anyway."""
+"""Graph inputs and outputs laid out channels-first, where the graph transposes them anyway."""
 
 from __future__ import annotations
 
+from cir import spec
 from cir.graph import Graph, Node, TensorType
 from cir.passes.basic import dce
 from cir.views import Shape, View
@@ -61,3 +62,37 @@ def channels_first_interface(graph: Graph) -> Graph:
         if n.name not in alias
     )
     return dce(graph.with_(nodes=nodes, outputs=tuple(outputs), types=types))
+
+
+def is_entry(graph: Graph, node: Node) -> bool:
+    """Whether a node transposes a graph input to channels-first: there the network proper begins."""
+    x = node.inputs[0] if node.inputs else None
+    if x not in graph.inputs or graph.types[x].rank < 3:
+        return False
+    return _moves(node, graph.types[x].shape, _to_first(graph.types[x].rank))
+
+
+def delayed_inputs(graph: Graph) -> list[str]:
+    """Channels-last inputs that meet their transpose to channels-first only behind other ops."""
+    return [i for i in graph.inputs if graph.types[i].rank >= 3 and _delayed(graph, i)]
+
+
+def _delayed(graph: Graph, name: str) -> bool:
+    """Whether a value meets a transpose to channels-first behind at least one op that lets it pass."""
+    t = graph.types[name]
+    perm = _to_first(t.rank)
+    pending, seen = [name], {name}
+    while pending:
+        value = pending.pop()
+        for user in graph.users.get(value, ()):
+            if value != name and _moves(user, graph.types[value].shape, perm):
+                return True
+            s = spec.get(user.op)
+            passes = s.layout == "axis" and user.attrs.get("keepdims", True)
+            if not (passes or s.is_elementwise or s.layout.startswith("per_axis:")):
+                continue
+            for out in user.outputs:
+                if graph.types[out].rank == t.rank and out not in seen:
+                    seen.add(out)
+                    pending.append(out)
+    return False

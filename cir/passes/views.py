@@ -15,6 +15,7 @@ import numpy as np
 
 from cir import dim, spec
 from cir.graph import Const, Graph, Node
+from cir.passes.interface import delayed_inputs, is_entry
 from cir.passes.sweep import Sweep, map_regions
 from cir.views import Shape, View
 
@@ -34,10 +35,22 @@ class _Views(Sweep):
         super().__init__(graph)
         self.view_of: dict[str, tuple[str, View]] = {}
         self.cache: dict[tuple[Any, ...], str] = {}
+        #: channels-first twin of a channels-last input -> the input, and the way back to it
+        self.entry: dict[str, tuple[str, View]] = {}
         # The permutation a value was sunk by, which size-1 axes make ambiguous in its view.
         self.sunk_by: dict[str, tuple[str, tuple[int, ...]]] = {}
 
     def run_all(self) -> Graph:
+        for name in delayed_inputs(self.graph):
+            # The input is taken as a view of its channels-first transpose, so that work on it sinks
+            # no transpose but meets one that is already there.
+            rank = self.b.types[name].rank
+            perm = {"perm": (0, rank - 1, *range(1, rank - 1))}
+            first = self.b.emit("transpose", [name], perm, name=f"{name}.first")[0]
+            view = View.identity(self.b.types[first].shape).transpose((0, *range(2, rank), 1))
+            self.view_of[name] = (first, view)
+            self.entry[first] = (name, view)
+            self.changed = True
         return self.run(lambda _, node: self.visit(node))
 
     # -- views --------------------------------------------------------------------------------------
@@ -66,6 +79,8 @@ class _Views(Sweep):
         steps = view.spelling()
         if not steps:
             return [base]
+        if base in self.entry and self.entry[base][1].spelling() == steps:
+            return [self.entry[base][0]]
         key = (base, tuple(steps))
         if key in self.cache:
             return [self.cache[key]]
@@ -133,6 +148,11 @@ class _Views(Sweep):
     def visit_view(self, node: Node) -> Sequence[str] | None:
         x = node.inputs[0]
         assert x is not None
+        if x not in self.view_of and is_entry(self.graph, node):
+            rank = self.b.types[x].rank
+            back = View.identity(self.b.types[node.name].shape).transpose((0, *range(2, rank), 1))
+            self.entry[node.name] = (x, back)
+            return None  # a base of its own: it stays at the input instead of sinking to the first conv
         base, view = self.base(x)
         out = self._step(view, node)
         if out is None:  # sizes that cannot be proven to line up: a new base starts here

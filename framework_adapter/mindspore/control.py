@@ -7,7 +7,16 @@ from typing import Any
 
 from cir.diagnostics import error
 from framework_adapter.mindspore.mindir import MONAD
-from framework_adapter.mindspore.walk import Again, Choice, Closure, Scope, Walker, as_ref, flatten
+from framework_adapter.mindspore.walk import (
+    Again,
+    Choice,
+    Closure,
+    Raises,
+    Scope,
+    Walker,
+    as_ref,
+    flatten,
+)
 from framework_adapter.source import Ref, SourceGraph, SourceNode
 
 #: stands for a result in which the two branches differ
@@ -16,16 +25,20 @@ _FIX = "write it with ops.where, or give Python values that are known when the m
 
 
 def branch(w: Walker, scope: Scope, choice: Choice, args: Sequence[Any], module: str) -> Any:
-    """A call of a function chosen by a condition: a ``cond`` node, or the one branch that is taken."""
+    """A call of a function chosen by a condition: a ``cond`` node, or the one branch taken."""
     if isinstance(choice.cond, (bool, int)):
         return w.call(scope, choice.yes if choice.cond else choice.no, args)
     operands = _operands(scope, (choice.yes.captured, choice.no.captured, tuple(args)))
     scopes: list[Scope] = []
     results: list[Any] = []
-    for closure in (choice.yes, choice.no):
+    for closure, other in ((choice.yes, choice.no), (choice.no, choice.yes)):
         sub, inner = _enter(w, operands)
         carry = _Carry(w, scope, sub, dict(zip(operands, inner)))
-        result = w.call(sub, carry(closure), carry(tuple(args)))
+        try:
+            result = w.call(sub, carry(closure), carry(tuple(args)))
+        except Raises:
+            w.notes.append(f"a check that raises an error is left out{module and f' of {module}'}")
+            return w.call(scope, other, args)
         results.append(result)
         scopes.append(sub)
     first, second = results
@@ -45,6 +58,8 @@ def branch(w: Walker, scope: Scope, choice: Choice, args: Sequence[Any], module:
         "cond", (choice.cond, *operands), {}, outs, (None,) * count, module, "", regions
     )
     scope.nodes.append(node)
+    inside = [v for v, s in zip(leaves[0], same) if s is _DIFFERS]
+    w.ranks.update((Ref(name), w.rank(v)) for name, v in zip(outs, inside))
     fresh = iter(map(Ref, outs))
     filled = [next(fresh) if s is _DIFFERS else s for s in same]
     refilled = _refill(_values(first), iter(filled))
@@ -52,10 +67,10 @@ def branch(w: Walker, scope: Scope, choice: Choice, args: Sequence[Any], module:
 
 
 def loop(w: Walker, scope: Scope, header: str, args: Sequence[Any]) -> Any:
-    """A ``while``: the header function tests the condition, its first branch calls the header again.
+    """A ``while``: the header function tests the condition, its first branch calls it again.
 
-    Regions: the header up to its condition; the header and the body. What follows the loop is the header's
-    other branch, run on the final values. Values that no turn changes come last among the operands.
+    Regions: the header up to its condition; the header and the body. What follows the loop is the
+    header's other branch, run on the final values. Values that no turn changes come last.
     """
     start = tuple(args)
     operands = [as_ref(w, scope, v) for v in flatten(start)]
@@ -91,6 +106,7 @@ def loop(w: Walker, scope: Scope, header: str, args: Sequence[Any]) -> Any:
     final = list(operands)
     for i, name in zip(carried, outs):
         final[i] = Ref(name)
+        w.ranks[final[i]] = w.rank(operands[i])
     after = w.body(scope, header, _refill(start, iter(final)), stop=True)
     return w.call(scope, after.no)
 
@@ -127,7 +143,11 @@ def _operands(scope: Scope, values: Any) -> list[Ref]:
 def _enter(w: Walker, operands: Sequence[Ref]) -> tuple[Scope, list[Ref]]:
     """A scope for a region, and its inputs; the lowering knows the operands' types."""
     inner = [Ref(w.unique(f"{ref.name}.in")) for ref in operands]
-    return Scope(inputs=dict.fromkeys((r.name for r in inner))), inner
+    for new, old in zip(inner, operands):
+        w.ranks[new] = w.ranks.get(old)
+        if old in w.sizes:
+            w.sizes.add(new)
+    return Scope(inputs=dict.fromkeys(r.name for r in inner)), inner
 
 
 def _region(
@@ -135,7 +155,8 @@ def _region(
 ) -> SourceGraph:
     outs = tuple(as_ref(w, sub, v).name for v in results)
     names = list(sub.inputs)
-    inputs = {names[i]: sub.inputs[names[i]] for i in (range(len(names)) if order is None else order)}
+    places = range(len(names)) if order is None else order
+    inputs = {names[i]: sub.inputs[names[i]] for i in places}
     return SourceGraph("mindspore", inputs, outs, tuple(sub.nodes), sub.consts)
 
 

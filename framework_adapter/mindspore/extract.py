@@ -46,24 +46,25 @@ class MindSporeFrontend:
 
         Args:
             model: a cell in inference mode, or the path of a .mindir file.
-            inputs: required for a cell. For a file they name its dynamic dims and are checked; without
-                them dynamic dims are called d0, d1, ...
+            inputs: required for a cell. For a file they name its dynamic dims and are checked;
+                without them dynamic dims are called d0, d1, ...
             outputs: names among ``output_names`` to keep, in this order.
 
         Raises:
-            CirError: E101 missing file; E102 training mode; E103 wrong inputs; E105 MindSpore cannot
-                export the cell, or the file is unreadable; E201 control flow that has no counterpart.
+            CirError: E101 missing file; E102 training mode; E103 wrong inputs; E105 MindSpore
+                cannot export the cell, or the file is unreadable; E201 control flow that has no
+                counterpart.
         """
         if isinstance(model, (str, Path)):
             ir = mindir.read(model)
-            names: list[str] = []
+            arguments: list[str] = []
         else:
-            names = _argument_names(model)
-            inputs = _ordered(inputs, names)
+            arguments = _argument_names(model)
+            inputs = _ordered(inputs, arguments)
             ir = _exported(model, inputs)
         if ir.graphs[ir.main].flags.get("training"):
             raise _training(str(model) if isinstance(model, (str, Path)) else type(model).__name__)
-        return _graph(ir, inputs, names, outputs)
+        return _graph(ir, inputs, arguments, outputs)
 
     def run(self, model: Any, feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
         """MindSpore's own results in inference mode, flattened depth first.
@@ -85,13 +86,13 @@ class MindSporeFrontend:
                 "MindSpore cannot run this model here",
                 where=type(model).__name__,
                 why=_first_line(exc),
-                fix="run it where MindSpore has kernels for all its ops, or convert without validation",
+                fix="run it where MindSpore has kernels for its ops, or pass validate=False",
             ) from exc
         finally:
             model.set_train(training)
 
 
-# -- cells -------------------------------------------------------------------------------------------
+# -- cells -----------------------------------------------------------------------------------------
 def _mindspore() -> Any:
     from framework_adapter.registry import require
 
@@ -110,16 +111,10 @@ def _ordered(inputs: Sequence[InputSpec] | None, names: Sequence[str]) -> list[I
         raise error(
             "E103",
             "a MindSpore cell needs example inputs or InputSpecs",
-            fix="pass inputs=(tensor, ...) or inputs={'x': InputSpec(None, 'float32', ('batch', 3))}",
+            fix="pass inputs=(tensor,) or inputs={'x': InputSpec(None, 'float32', ('n', 3))}",
         )
-    named = {s.name: s for s in inputs if s.name is not None}
-    if not named.keys() & set(names):
-        return list(inputs)
-    unknown = sorted(n for n in named if n not in names)
-    if unknown or len(named) != len(inputs):
-        what = f"the cell has no input {unknown[0]!r}" if unknown else "an input has no name"
-        raise error("E103", what, nearest=", ".join(names), fix="name each input, or none")
-    return [named[n] for n in names if n in named]
+    named = {s.name: s for s in inputs if s.name in names}
+    return [named[n] for n in names if n in named] if len(named) == len(inputs) else list(inputs)
 
 
 def _exported(cell: Any, inputs: Sequence[InputSpec]) -> MindIR:
@@ -132,10 +127,10 @@ def _exported(cell: Any, inputs: Sequence[InputSpec]) -> MindIR:
         dtype = getattr(ms, "bool_" if spec.dtype == "bool" else spec.dtype, None)
         if dtype is None:
             raise error("E103", f"MindSpore has no dtype {spec.dtype}", where=spec.name or "")
-        if all(isinstance(d, int) for d in spec.shape):
-            args.append(ms.Tensor(np.zeros(spec.shape, np.float32), dtype))
+        shape = [None if isinstance(d, str) else d for d in spec.shape]
+        if None not in shape:
+            args.append(ms.Tensor(np.zeros(shape, np.float32), dtype))  # type: ignore[arg-type]
         else:
-            shape = [None if isinstance(d, str) else d for d in spec.shape]
             args.append(ms.Tensor(shape=shape, dtype=dtype))
     with tempfile.TemporaryDirectory(prefix="mindir") as folder, _same_context(ms):
         try:
@@ -146,7 +141,7 @@ def _exported(cell: Any, inputs: Sequence[InputSpec]) -> MindIR:
                 "MindSpore could not export the cell",
                 where=type(cell).__name__,
                 why=_first_line(exc),
-                fix="check that cell(*inputs) runs and that its class is in a file (not typed in a prompt)",
+                fix="check that cell(*inputs) runs and that its class is defined in a file",
             ) from exc
         files = sorted(Path(folder).glob("*.mindir"))
         return mindir.read(files[0], keep=False)
@@ -191,91 +186,120 @@ def _first_line(exc: Exception) -> str:
     return f"{type(exc).__name__}: {lines[0][:300]}" if lines else type(exc).__name__
 
 
-# -- files -------------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------
 def _graph(
     ir: MindIR,
     specs: Sequence[InputSpec] | None,
-    names: Sequence[str],
+    arguments: Sequence[str],
     outputs: Sequence[str] | None,
 ) -> SourceGraph:
-    entry = ir.graphs[ir.main]
+    """The source graph of a file; ``arguments`` are the cell's, none for a file of the user's."""
     found = Collector()
-    leaves, feeds = _entry_inputs(entry.inputs)
-    types, notes = _input_types(leaves, list(specs) if specs is not None else None, names)
+    leaves, feeds = _entry_inputs(ir.graphs[ir.main].inputs)
+    given = _by_name(specs, leaves, arguments)
+    types = _input_types(leaves, given, specs is not None, found)
+    found.raise_errors()
     graph, result = walk.source_graph(ir, types, feeds, found)
     found.raise_errors()
-    count = len(graph.outputs)
-    output_names = ("output",) if count == 1 else tuple(f"output_{i}" for i in range(count))
-    if outputs is not None:
-        graph, output_names = _chosen(graph, output_names, outputs)
-    symbols = {d: Range(min=1) for t in types.values() for d in t.shape if isinstance(d, str)}
+    names = _output_names(result)
+    kept = [n for n in outputs if n in names] if outputs is not None else names
+    if outputs is not None and len(kept) != len(outputs):
+        missing = next(n for n in outputs if n not in names)
+        raise error("E103", f"the model has no output {missing!r}", nearest=", ".join(names))
     return replace(
-        graph, output_names=output_names, symbols=symbols, notes=(*notes, *graph.notes)
+        graph,
+        outputs=tuple(graph.outputs[names.index(n)] for n in kept),
+        output_names=tuple(kept),
+        symbols={d: Range(min=1) for t in types.values() for d in t.shape if isinstance(d, str)},
+        notes=(
+            *(
+                f"input {n!r} has no influence on the result: the export folded it away"
+                for n in types
+                if n not in leaves
+            ),
+            *graph.notes,
+        ),
     )
 
 
 def _entry_inputs(
     inputs: Sequence[tuple[str, Any]],
 ) -> tuple[dict[str, Abstract], list[Any]]:
-    """(name -> kind of each tensor, operand for each parameter); tuples of tensors are taken apart."""
+    """(name -> kind of each tensor, operand for each parameter); tuples are taken apart."""
     leaves: dict[str, Abstract] = {}
 
     def take(name: str, kind: Any) -> Any:
         if isinstance(kind, tuple):
             return tuple(take(f"{name}.{i}", k) for i, k in enumerate(kind))
-        if kind is None:
-            raise error("E105", f"input {name!r} is not a tensor", fix="pass tensors as inputs")
+        if kind is None or kind.rank is None:
+            raise error(
+                "E105", f"input {name!r} is no tensor of known rank", fix="pass tensors as inputs"
+            )
         leaves[name] = kind
         return Ref(name)
 
     return leaves, [take(n.rpartition(":")[2].lstrip("ф"), k) for n, k in inputs]
 
 
+def _by_name(
+    specs: Sequence[InputSpec] | None, leaves: Mapping[str, Abstract], arguments: Sequence[str]
+) -> dict[str, InputSpec]:
+    """The spec of each input: by its name when the specs have such names, else in order."""
+    if not specs:
+        return {}
+    names = list(arguments) if len(arguments) >= len(specs) else list(leaves)
+    if any(s.name in names for s in specs):
+        unknown = [s.name for s in specs if s.name not in names]
+        if unknown:
+            what = f"the model has no input {unknown[0]!r}"
+            raise error("E103", what, nearest=", ".join(names), fix="name each input, or none")
+        return {n: s for n in names for s in specs if s.name == n}
+    if len(specs) > len(names):
+        what = f"{len(specs)} inputs for a model that takes {len(names)}"
+        raise error("E103", what, nearest=", ".join(names))
+    return dict(zip(names, specs))
+
+
 def _input_types(
-    leaves: Mapping[str, Abstract], specs: list[InputSpec] | None, names: Sequence[str]
-) -> tuple[dict[str, TensorType], list[str]]:
-    """Types of the graph's inputs, with the user's symbols, and notes. Raises CirError E103."""
-    found, notes = Collector(), []
-    by_name = {s.name: s for s in specs or () if s.name in leaves}
-    if specs is not None and not by_name:
-        by_name = dict(zip(names, specs)) if names else dict(zip(leaves, specs))
-    wanted = list(by_name)
+    leaves: Mapping[str, Abstract],
+    given: Mapping[str, InputSpec],
+    complete: bool,
+    found: Collector,
+) -> dict[str, TensorType]:
+    """Types of all inputs in order, the user's symbols in place of unknown dims."""
     types: dict[str, TensorType] = {}
     fresh = 0
-    for name, kind in leaves.items():
-        spec = by_name.get(name)
-        if specs is not None and spec is None:
+    for name in (*(n for n in given if n not in leaves), *leaves):
+        spec = given.get(name)
+        if name not in leaves:
+            assert spec is not None
+            types[name] = TensorType(spec.dtype, spec.shape)
+            continue
+        kind = leaves[name]
+        if spec is None and complete:
             found.add("E103", f"no example for input {name!r}", nearest=", ".join(leaves))
         shape: list[Dim] = []
         for axis, d in enumerate(kind.dims):
-            given = spec.shape[axis] if spec and axis < len(spec.shape) else None
-            if d >= 0 and given not in (None, d):
-                what = f"input {name!r}: axis {axis} is {d} in the file, {given!r} is asked for"
+            asked = spec.shape[axis] if spec and axis < len(spec.shape) else None
+            if d >= 0 and asked not in (None, d):
+                what = f"input {name!r}: axis {axis} is {d} in the file, {asked!r} is asked for"
                 fix = "export the model with Tensor(shape=[None, ...]) for axes that may vary"
                 found.add("E103", what, fix=fix)
-            if d < 0 and given is None:
-                given, fresh = f"d{fresh}", fresh + 1
-            shape.append(d if d >= 0 or given is None else given)
+            if d < 0 and asked is None:
+                asked, fresh = f"d{fresh}", fresh + 1
+            shape.append(d if d >= 0 or asked is None else asked)
         if spec and (len(spec.shape) != len(shape) or spec.dtype != kind.dtype):
             have = f"{spec.dtype}{list(spec.shape)}"
             what = f"input {name!r} is {kind.dtype}[{', '.join(map(str, shape))}], not {have}"
             found.add("E103", what, fix="pass an input of this type")
         types[name] = TensorType(kind.dtype, tuple(shape))
-    for name in wanted:
-        if name not in types:
-            spec = by_name[name]
-            types[name] = TensorType(spec.dtype, spec.shape)
-            notes.append(f"input {name!r} has no influence on the result: the export folded it away")
-    found.raise_errors()
-    order = [n for n in wanted if n in types] or list(types)
-    return {n: types[n] for n in (*order, *(t for t in types if t not in order))}, notes
+    order = [n for n in given if n in types] if len(given) == len(types) else list(types)
+    return {n: types[n] for n in order}
 
 
-def _chosen(
-    graph: SourceGraph, names: Sequence[str], wanted: Sequence[str]
-) -> tuple[SourceGraph, tuple[str, ...]]:
-    missing = [n for n in wanted if n not in names]
-    if missing:
-        raise error("E103", f"the model has no output {missing[0]!r}", nearest=", ".join(names))
-    picked = tuple(graph.outputs[list(names).index(n)] for n in wanted)
-    return replace(graph, outputs=picked), tuple(wanted)
+def _output_names(result: Any, path: str = "") -> list[str]:
+    """``output``, or for a tuple ``output_0``, ``output_1.0``, ... by place."""
+    if isinstance(result, tuple):
+        dot = "." if path else ""
+        return [n for i, r in enumerate(result) for n in _output_names(r, f"{path}{dot}{i}")]
+    return [] if result is mindir.MONAD else [f"output_{path}" if path else "output"]

@@ -11,13 +11,36 @@ from cir import dim as dm
 from cir.dim import Dim
 from framework_adapter.context import Context
 from framework_adapter.functions import axis as place
+from framework_adapter.mindspore.images import (
+    adaptive_avg_pool,
+    conv_transpose,
+    pad,
+    pad_edge,
+    pad_pairs,
+    pad_reflect,
+    upsample_linear,
+    upsample_nearest,
+)
 from framework_adapter.mindspore.recurrent import cond, flash_attention, lstm, while_loop
 from framework_adapter.source import SourceNode
 
-__all__ = ["cond", "flash_attention", "lstm", "while_loop"]
+__all__ = [
+    "adaptive_avg_pool",
+    "cond",
+    "conv_transpose",
+    "flash_attention",
+    "lstm",
+    "pad",
+    "pad_edge",
+    "pad_pairs",
+    "pad_reflect",
+    "upsample_linear",
+    "upsample_nearest",
+    "while_loop",
+]
 
 
-# -- splitting and joining ---------------------------------------------------------------------------
+# -- splitting and joining -------------------------------------------------------------------------
 def add_n(c: Context, node: SourceNode, x: Sequence[Any]) -> Any:
     """The sum of a tuple of tensors."""
     total = x[0]
@@ -67,7 +90,7 @@ def unstack(c: Context, node: SourceNode, input: str, axis: int) -> Any:
     return tuple(c.op("reshape", p, shape=(*shape[:at], *shape[at + 1 :])) for p in parts)
 
 
-# -- slicing -----------------------------------------------------------------------------------------
+# -- slicing ---------------------------------------------------------------------------------------
 def _bound(c: Context, value: Dim, size: Dim, low: int, high: Dim) -> Dim:
     """A begin or end as Python counts it: negative from the end, clipped to low..high."""
     if isinstance(value, str):
@@ -81,8 +104,12 @@ def _bound(c: Context, value: Dim, size: Dim, low: int, high: Dim) -> Dim:
     return value
 
 
-def _cut(c: Context, x: str, cuts: Sequence[tuple[int, Dim | None, Dim | None, int]]) -> str:
-    """x sliced along axes; each cut is (axis, begin, end, step), None for an open bound."""
+#: (axis, begin, end, step) of a slice, None for an open bound
+_Cut = tuple[int, "Dim | None", "Dim | None", int]
+
+
+def _cut(c: Context, x: str, cuts: Sequence[_Cut]) -> str:
+    """The tensor sliced along axes."""
     axes, starts, ends, steps = [], [], [], []
     for axis, begin, end, step in sorted(cuts, key=lambda t: t[0]):
         n = c.shape(x)[axis]
@@ -121,7 +148,8 @@ def strided_slice(
 ) -> str:
     """TensorFlow's strided slice: bit i of a mask speaks of position i of the bounds."""
     begins, ends, steps = c.dims(begin), c.dims(end), c.dims(strides)
-    shape, cuts, result = c.shape(x), [], []
+    shape, result = c.shape(x), []
+    cuts: list[_Cut] = []
     axis = 0
     for i, (b, e, s) in enumerate(zip(begins, ends, steps, strict=True)):
         bit = 1 << i
@@ -136,7 +164,9 @@ def strided_slice(
             cuts.append((axis, b, None if b == -1 else dm.add(b, 1), 1))
             axis += 1
         else:
-            cuts.append((axis, None if begin_mask & bit else b, None if end_mask & bit else e, int(s)))
+            cuts.append(
+                (axis, None if begin_mask & bit else b, None if end_mask & bit else e, int(s))
+            )
             result.append(axis)
             axis += 1
     result.extend(range(axis, len(shape)))
@@ -147,7 +177,7 @@ def strided_slice(
 
 def slice(c: Context, node: SourceNode, input: str, begin: Any, size: Any) -> str:  # noqa: A001
     """Elements begin .. begin + size of each axis; a size of -1 means all that follow."""
-    cuts = []
+    cuts: list[_Cut] = []
     for axis, (b, n) in enumerate(zip(c.dims(begin), c.dims(size), strict=True)):
         cuts.append((axis, b, None if n == -1 else dm.add(b, n), 1))
     return _cut(c, input, cuts)
@@ -181,25 +211,29 @@ def select(c: Context, node: SourceNode, input: str, dim: int, index: Any) -> st
 
 def reverse(c: Context, node: SourceNode, input: str, axis: Any) -> str:
     """Axes read backwards."""
-    return _cut(c, input, [(place(a, c.rank(input)), None, None, -1) for a in c.dims(axis)])
+    return _cut(c, input, [(place(int(a), c.rank(input)), None, None, -1) for a in c.dims(axis)])
 
 
-# -- shapes ------------------------------------------------------------------------------------------
+# -- shapes ----------------------------------------------------------------------------------------
 def shape(c: Context, node: SourceNode, x: str) -> Any:
     """The sizes of the axes, one scalar each."""
-    sizes = c.op("shape", x)
-    at = [c.tensor(i, "int64") for i in range(c.rank(x))]
-    return tuple(c.op("gather", sizes, i, axis=0) for i in at)
+    return elements(c, node, c.op("shape", x))
+
+
+def elements(c: Context, node: SourceNode, x: str) -> Any:
+    """The elements of a vector as scalars."""
+    places = [c.tensor(i, "int64") for i in range(int(c.shape(x)[0]))]
+    return tuple(c.op("gather", x, i, axis=0) for i in places)
 
 
 def permute(c: Context, node: SourceNode, input: str, perm: Any) -> Any:
     """Axes in another order; negative ones count from the end."""
     rank = c.rank(input)
-    return c.op("transpose", input, perm=tuple(place(a, rank) for a in c.dims(perm)))
+    return c.op("transpose", input, perm=tuple(place(int(a), rank) for a in c.dims(perm)))
 
 
 def broadcast_to(c: Context, node: SourceNode, input: str, shape: Any) -> Any:
-    """x broadcast to a shape, in which -1 keeps the size."""
+    """Broadcast to a shape, in which -1 keeps the size."""
     want, have = list(c.dims(shape)), c.shape(input)
     for i, d in enumerate(want):
         if d == -1:
@@ -226,7 +260,10 @@ def arange(
     given = [c.dtype(v) for v in (start, limit, delta) if isinstance(v, str)]
     floats = any(isinstance(v, float) for v in (start, limit, delta))
     kind = dtype or (given[0] if given else "float32" if floats else "int64")
-    ends = [c.cast(c.tensor(v, None if isinstance(v, str) else kind), kind) for v in (start, limit, delta)]
+    ends = [
+        c.cast(c.tensor(v, None if isinstance(v, str) else kind), kind)
+        for v in (start, limit, delta)
+    ]
     return c.op("arange", *ends)
 
 
@@ -250,128 +287,7 @@ def one_hot(
     return c.op("where", c.op("equal", wide, places), *values)
 
 
-# -- padding -----------------------------------------------------------------------------------------
-def pad(
-    c: Context,
-    node: SourceNode,
-    x: str,
-    paddings: Any,
-    value: Any = None,
-    mode: str = "constant",
-    paddings_contiguous: bool = True,
-) -> Any:
-    """``paddings`` speaks of the last axes first: (last lo, last hi, next lo, ...)."""
-    flat, rank = c.dims(paddings), c.rank(x)
-    if not paddings_contiguous:
-        half = len(flat) // 2
-        flat = tuple(d for pair in zip(flat[:half], flat[half:]) for d in pair)
-    lo: list[Dim] = [0] * rank
-    hi: list[Dim] = [0] * rank
-    for i in range(len(flat) // 2):
-        lo[rank - 1 - i], hi[rank - 1 - i] = flat[2 * i], flat[2 * i + 1]
-    if any(isinstance(d, int) and d < 0 for d in (*lo, *hi)):
-        raise c.refuse("a negative padding", "crop with a slice")
-    fill = 0.0 if value is None else float(c.scalar(value))
-    if mode not in ("constant", "reflect", "edge"):
-        raise c.refuse(f"padding mode {mode!r}", "use constant, reflect or edge")
-    return c.op("pad", x, pads=(*lo, *hi), mode=mode, value=fill)
-
-
-def pad_reflect(c: Context, node: SourceNode, x: str, paddings: Any) -> Any:
-    """Padding that mirrors, last axis first."""
-    return pad(c, node, x, paddings, mode="reflect")
-
-
-def pad_edge(c: Context, node: SourceNode, x: str, paddings: Any) -> Any:
-    """Padding that repeats the edge, last axis first."""
-    return pad(c, node, x, paddings, mode="edge")
-
-
-def pad_pairs(c: Context, node: SourceNode, x: str, paddings: Any) -> Any:
-    """Zero padding, a pair (lo, hi) for each axis."""
-    flat = c.dims(paddings)
-    return c.op("pad", x, pads=(*flat[::2], *flat[1::2]))
-
-
-# -- images ------------------------------------------------------------------------------------------
-def conv_transpose(
-    c: Context,
-    node: SourceNode,
-    x: str,
-    weight: str,
-    size: Any,
-    stride: Any,
-    dilation: Any,
-    pad_list: Any,
-    kernel_size: Any,
-    group: int,
-    format: str,  # noqa: A002
-) -> Any:
-    """Transposed convolution to a given result shape."""
-    strides, dilations = stride[2:], dilation[2:]
-    lo, hi = pad_list[::2], pad_list[1::2]
-    if min(pad_list) < 0:
-        raise c.refuse("padding that depends on the input's size", "give height and width a fixed size")
-    extra = []
-    for i, (n, want) in enumerate(zip(c.shape(x)[2:], c.dims(size)[-2:])):
-        plain = dm.add(dm.mul(dm.sub(n, 1), strides[i]), (kernel_size[i] - 1) * dilations[i] + 1)
-        more = dm.sub(want, dm.sub(plain, lo[i] + hi[i])) if want != -1 else 0
-        if not isinstance(more, int) or more < 0:
-            raise c.refuse(f"result size {want} for input size {n}", "give height and width a fixed size")
-        extra.append(more)
-    return c.op(
-        "conv_transpose", x, weight, strides=strides, pads=(*lo, *hi), dilations=dilations,
-        groups=group, output_padding=tuple(extra),
-    )  # fmt: skip
-
-
-def adaptive_avg_pool(c: Context, node: SourceNode, x: str, output_size: Any) -> Any:
-    """Average pooling to a given size, which must divide the input's."""
-    rank = len(node.inputs) and c.rank(x) - 2
-    want = output_size if isinstance(output_size, tuple) else (output_size,) * rank
-    have = c.shape(x)[2:]
-    want = tuple(h if w is None or w == -1 else w for w, h in zip(want, have, strict=True))
-    if all(w == 1 for w in want):
-        return c.op("mean", x, axis=tuple(range(-rank, 0)), keepdims=True)
-    kernel = [dm.floordiv(h, w) for w, h in zip(want, have) if dm.divides(w, h)]
-    if len(kernel) != rank or not all(isinstance(k, int) for k in kernel):
-        raise c.refuse(f"pooling {have} to {want}", "use an output size that divides the input's")
-    return c.op("avg_pool", x, kernel=tuple(kernel), strides=tuple(kernel), pads=(0,) * (2 * rank))
-
-
-def _target(c: Context, x: str, output_size: Any, scales: Any) -> tuple[Dim, ...]:
-    if output_size is not None:
-        return c.dims(output_size)
-    out = []
-    for n, s in zip(c.shape(x)[2:], scales, strict=True):
-        whole = float(s).is_integer()
-        if not whole and (isinstance(n, str) or not (n * s).is_integer()):
-            raise c.refuse(f"size {n} times {s} is no whole number", "give size instead of a scale")
-        out.append(dm.mul(n, int(s)) if whole else int(n * s))
-    return tuple(out)
-
-
-def upsample_nearest(
-    c: Context, node: SourceNode, x: str, output_size: Any = None, scales: Any = None
-) -> Any:
-    """Nearest neighbour to a size or by scales."""
-    return c.op("resize", x, sizes=_target(c, x, output_size, scales))
-
-
-def upsample_linear(
-    c: Context,
-    node: SourceNode,
-    x: str,
-    output_size: Any = None,
-    scales: Any = None,
-    align_corners: bool = False,
-) -> Any:
-    """Linear interpolation to a size or by scales."""
-    how = "align_corners" if align_corners else "half_pixel"
-    return c.op("resize", x, sizes=_target(c, x, output_size, scales), mode="linear", coordinates=how)
-
-
-# -- statistics --------------------------------------------------------------------------------------
+# -- statistics ------------------------------------------------------------------------------------
 def variance(
     c: Context, node: SourceNode, input: str, dim: Any, correction: int, keepdim: bool
 ) -> Any:

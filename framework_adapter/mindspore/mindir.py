@@ -1,7 +1,7 @@
-"""Read a .mindir file: a small protobuf reader for the messages of ``mind_ir.proto``.
+"""Read a .mindir file, the messages of ``mind_ir.proto``, as plain Python values.
 
-Neither MindSpore nor protobuf is needed. Weights are not copied: their arrays are views of the file's
-bytes. Every way a file can be wrong ends in one CirError E105; nesting and sizes are bounded.
+Neither MindSpore nor protobuf is needed. Weights are not copied: their arrays are views of the
+file's bytes. Every way a file can be wrong ends in one CirError E105; nesting is bounded.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ MONAD = Monad()
 
 @dataclass(frozen=True, slots=True)
 class Abstract:
-    """What the file says of a result: a dtype and dims (-1: unknown); ``host`` for a Python scalar."""
+    """What the file says of a result.
+
+    dims of -1 are unknown, dims (-2,) mean an unknown rank; ``host`` marks a Python scalar.
+    """
 
     dtype: str
     dims: tuple[int, ...]
@@ -54,6 +57,11 @@ class Abstract:
     def type(self) -> TensorType | None:
         """The type when all of it is known."""
         return TensorType(self.dtype, self.dims) if min(self.dims, default=0) >= 0 else None
+
+    @property
+    def rank(self) -> int | None:
+        """Number of axes; None when the file does not know it (dims are then (-2,))."""
+        return None if self.dims == (-2,) else len(self.dims)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +110,13 @@ class MindIR:
     parameters: Mapping[str, tuple[str, Const]]
 
 
-# -- messages to Python values -----------------------------------------------------------------------
+# -- messages to Python values ---------------------------------------------------------------------
 class _Reader:
     """Turns decoded messages into Python values; knows where external weights are."""
 
     def __init__(self, folder: Path, keep: bool) -> None:
         self.folder, self.keep = folder, keep
-        self._files: dict[str, np.ndarray] = {}
+        self._files: dict[str, Any] = {}
 
     def type(self, t: Mapping[str, Any]) -> TensorType:
         code = t.get("data_type", 0)
@@ -131,7 +139,7 @@ class _Reader:
             raw = np.frombuffer(t["raw_data"], np.uint8)
         else:
             lists = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
-            values = next((t[k] for k in lists if k in t), [])
+            values: list[Any] = next((t[k] for k in lists if k in t), [])
             raw = np.asarray(values).astype(dt.to_numpy(kind.dtype)).view(np.uint8)
         if raw.nbytes != wanted:
             name = t.get("ref_key") or t.get("name", "")
@@ -153,7 +161,7 @@ class _Reader:
                     "E105",
                     f"the model keeps its weights in {location}, which is missing",
                     where=str(self.folder),
-                    fix="copy the whole export: the .mindir file and the folder of variables beside it",
+                    fix="copy the whole export: the .mindir file and its folder of variables",
                 )
             data = np.memmap(file, np.uint8, "r")
             self._files[location] = data if self.keep else np.array(data)
@@ -202,7 +210,7 @@ class _Reader:
             if kind == 39:
                 return Abstract(t.dtype, (), host=True)
             return Abstract(t.dtype, tuple(int(d) for d in t.shape))
-        if kind in (20, 21):
+        if kind in (20, 21) and not a.get("seq_info", {}).get("is_dyn_len"):
             return tuple(self.abstract(item) for item in a.get("values", []))
         return None
 
@@ -212,7 +220,7 @@ def _short(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-# -- the file ----------------------------------------------------------------------------------------
+# -- the file --------------------------------------------------------------------------------------
 def read(path: str | Path, *, keep: bool = True) -> MindIR:
     """Read a .mindir file.
 

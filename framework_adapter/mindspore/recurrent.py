@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cir import dim as dm
 from framework_adapter.context import Context
 from framework_adapter.source import SourceNode
 
@@ -30,9 +31,8 @@ def lstm(
     """
     steps, batch, n = c.shape(x)[0], c.shape(x)[1], hidden_size
     if not isinstance(steps, int) or steps > _MAX_STEPS:
-        raise c.refuse(
-            f"an LSTM over {steps} steps", f"give the sequence a fixed length of at most {_MAX_STEPS}"
-        )
+        fix = f"give the sequence a fixed length of at most {_MAX_STEPS}"
+        raise c.refuse(f"an LSTM over {steps} steps", fix)
     sizes = [4 * n * input_size, 4 * n * n, 4 * n if has_bias else 0]
     flat = c.op("reshape", weight, shape=(sum(sizes),))
     parts = c.op("split", flat, axis=0, sizes=tuple(s for s in sizes if s))
@@ -83,7 +83,7 @@ def _heads(c: Context, x: str, heads: int, layout: int) -> str:
     if layout in (_BSH, _SBH):
         if not isinstance(shape[2], int):
             raise c.refuse(f"heads of symbolic width {shape[2]}", "give the last axis a fixed size")
-        x = c.op("reshape", x, shape=(shape[0], shape[1], heads, shape[2] // heads))
+        x = c.op("reshape", x, shape=(*shape[:2], heads, shape[2] // heads))
     perm = {_BSH: (0, 2, 1, 3), _BSND: (0, 2, 1, 3), _SBH: (1, 2, 0, 3)}.get(layout)
     return c.op("transpose", x, perm=perm) if perm else x
 
@@ -93,7 +93,7 @@ def _unheads(c: Context, y: str, layout: int) -> str:
     y = c.op("transpose", y, perm=perm) if perm else y
     if layout in (_BSH, _SBH):
         a, b, heads, width = c.shape(y)
-        y = c.op("reshape", y, shape=(a, b, heads * width))
+        y = c.op("reshape", y, shape=(a, b, dm.mul(heads, width)))
     return y
 
 

@@ -1,8 +1,8 @@
-"""From a .mindir file's functions to one source graph: calls inlined, tokens dropped, tuples resolved.
+"""From a .mindir file's functions to one source graph: calls inlined, tokens and tuples gone.
 
-A function is run symbolically: each of its values is an operand (a Ref, a Python value, a tuple of these) or
-one of the things below that never reach the result. ``if`` and ``while`` come as functions chosen by
-``Switch``; they become ``cond`` and ``while_loop`` nodes with regions.
+A function is run symbolically: each of its values is an operand (a Ref, a Python value, a tuple of
+these) or one of the things below that never reach the result. ``if`` and ``while`` come as
+functions chosen by ``Switch``; they become ``cond`` and ``while_loop`` nodes with regions.
 """
 
 from __future__ import annotations
@@ -12,24 +12,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from cir.diagnostics import Collector, error
 from cir.graph import Const, TensorType
 from framework_adapter.mindspore import host
 from framework_adapter.mindspore.mindir import MONAD, Abstract, MindIR, Node
+from framework_adapter.mindspore.ranks import rank_of
 from framework_adapter.source import Operand, Ref, SourceGraph, SourceNode
 
 #: Bounds of inlining: nested calls, and nodes of the result.
 _MAX_CALLS, _MAX_NODES = 200, 1_000_000
+#: Elements of a constant that may stand for sizes.
+_SMALL = 16
 #: Attributes that say nothing about the result.
-_IGNORED = frozenset(("input_names", "output_names", "side_effect_mem", "side_effect_propagate", "checkpoint"))
+_IGNORED = frozenset(
+    ("input_names", "output_names", "side_effect_mem", "side_effect_propagate", "checkpoint")
+)
 #: Ops that carry an order token without changing anything.
 _HARMLESS = frozenset(("Embedding", "InstanceNorm", "BatchNorm", "BatchNormExt"))
 #: Op -> position of its dtype operand, which the file gives as MindSpore's TypeId.
 _DTYPE_AT: Mapping[str, int] = {
     "Arange": 3, "Argmax": 2, "Argmin": 2, "Cast": 1, "CumsumExt": 2, "Eye": 2, "FillScalar": 2,
     "FillTensor": 2, "FullLike": 2, "LinSpaceExt": 3, "LinalgVectorNorm": 4, "LogSoftmaxExt": 2,
-    "MeanExt": 3, "Norm": 4, "Ones": 1, "OnesLikeExt": 1, "ProdExt": 3, "ScalarCast": 1, "SumExt": 3,
-    "ToDtype": 1, "TupleToTensor": 1, "Zeros": 1, "ZerosLikeExt": 1,
+    "MeanExt": 3, "Norm": 4, "Ones": 1, "OnesLikeExt": 1, "ProdExt": 3, "ScalarCast": 1,
+    "ScalarToTensor": 1, "SumExt": 3, "ToDtype": 1, "TupleToTensor": 1, "Zeros": 1,
+    "ZerosLikeExt": 1,
 }  # fmt: skip
 _TYPE_ID = {
     30: "bool", 32: "int8", 33: "int16", 34: "int32", 35: "int64", 37: "uint8", 38: "uint16",
@@ -62,6 +70,10 @@ class Again:
     args: tuple[Any, ...]
 
 
+class Raises(Exception):
+    """The function being run ends in Python's ``raise``."""
+
+
 @dataclass
 class Scope:
     """A graph or region that is being filled."""
@@ -82,6 +94,7 @@ class Walker:
         self.loops: list[str] = []
         #: Refs that stand for sizes of axes
         self.sizes: set[Ref] = set()
+        self.ranks: dict[Ref, int | None] = {}
         self._names: dict[str, int] = {}
         self._stack: list[str] = []
         self._count = 0
@@ -106,6 +119,7 @@ class Walker:
         if value not in scope.by_const:
             ref = Ref(self.unique(name))
             scope.by_const[value] = ref
+            self.ranks[ref] = value.type.rank
             scope.consts[ref.name] = value
         return scope.by_const[value]
 
@@ -122,6 +136,12 @@ class Walker:
             return Closure(name)
         raise error("E105", f"value {name!r} is used but never made", fix="export the model again")
 
+    def rank(self, v: Any) -> int | None:
+        """Rank of an operand; of the first for a tuple; None when unknown or no tensor."""
+        if isinstance(v, tuple):
+            return self.rank(v[0]) if v else None
+        return self.ranks.get(v) if isinstance(v, Ref) else None
+
     # -- functions ---------------------------------------------------------------------------------
     def call(self, scope: Scope, closure: Closure, args: Sequence[Any] = ()) -> Any:
         """The result of a function in a scope: its nodes are added to it."""
@@ -136,7 +156,7 @@ class Walker:
         return self.body(scope, name, given)
 
     def body(self, scope: Scope, name: str, args: Sequence[Any], stop: bool = False) -> Any:
-        """Run one function's nodes. With ``stop``, its last Choice is returned instead of called."""
+        """Run one function's nodes. With ``stop``, its Choice is returned, not called."""
         graph = self.ir.graphs[name]
         if len(self._stack) >= _MAX_CALLS or self._stack.count(name) > 1:
             raise error("E201", "the model calls itself", fix="write the recursion as a loop")
@@ -145,12 +165,14 @@ class Walker:
             raise error("E105", what, fix="export the model again")
         env = dict(zip((n for n, _ in graph.inputs), args))
         self._stack.append(name)
-        for node in graph.nodes:
-            if stop and node.calls and isinstance(env.get(node.op), Choice):
-                env[node.output] = env[node.op]
-            else:
-                env[node.output] = self.node(scope, env, node)
-        self._stack.pop()
+        try:
+            for node in graph.nodes:
+                if stop and node.calls and isinstance(env.get(node.op), Choice):
+                    env[node.output] = env[node.op]
+                else:
+                    env[node.output] = self.node(scope, env, node)
+        finally:
+            self._stack.pop()
         return self.lookup(scope, env, graph.output)
 
     def node(self, scope: Scope, env: Mapping[str, Any], node: Node) -> Any:
@@ -180,7 +202,16 @@ class Walker:
                 return Closure(ins[0].graph, (*ins[0].captured, *ins[1:]))
             case "Switch":
                 return Choice(ins[0], _closure(ins[1]), _closure(ins[2]))
+            case "raise":
+                raise Raises
+        at = _DTYPE_AT.get(node.op, -1)
+        if 0 <= at < len(ins):
+            ins[at] = _TYPE_ID.get(ins[at], ins[at])
         known = host.fold(node.op, ins, self.sizes)
+        if known is host.UNKNOWN:
+            known = host.fold_arrays(node.op, [_small_array(scope, v) for v in ins])
+            if isinstance(known, np.ndarray):
+                known = self.const(scope, Const.of(known))
         return self.emit(scope, node, ins) if known is host.UNKNOWN else known
 
     def emit(self, scope: Scope, node: Node, ins: list[Any]) -> Any:
@@ -201,13 +232,13 @@ class Walker:
                 where=module,
                 fix="pass the state as an input and return its new value",
             )
-        at = _DTYPE_AT.get(node.op)
-        if at is not None and at < len(ins):
-            ins[at] = _TYPE_ID.get(ins[at], ins[at])
         attrs = {k: self.const(scope, v) for k, v in node.attrs.items() if k not in _IGNORED}
         name = f"{module}.{node.op}" if module else node.op
         several = isinstance(node.result, tuple)
         kinds = node.result if several else (node.result,)
+        first = self.rank(ins[0]) if ins else None
+        if node.op == "Shape" and not several and first is not None:
+            several, kinds = True, (Abstract("int64", (), host=True),) * first
         if several:
             outputs = tuple(self.unique(f"{name}.{i}") for i in range(len(kinds)))
         else:
@@ -217,9 +248,19 @@ class Walker:
             SourceNode(node.op, inputs, attrs, outputs, tuple(map(_type, kinds)), module)
         )
         refs = tuple(map(Ref, outputs))
+        for ref, kind in zip(refs, kinds):
+            self.ranks[ref] = kind.rank if isinstance(kind, Abstract) else None
+        if refs and self.ranks[refs[0]] is None:
+            self.ranks[refs[0]] = rank_of(node.op, ins, [self.rank(v) for v in ins], node.attrs)
         if node.op == "Shape":
             self.sizes.update(refs)
         return refs if several else refs[0]
+
+
+def _small_array(scope: Scope, v: Any) -> Any:
+    """The data of a small constant; another operand as it is."""
+    c = scope.consts.get(v.name) if isinstance(v, Ref) else None
+    return c.numpy() if c is not None and c.size <= _SMALL else v
 
 
 def _type(kind: Any) -> TensorType | None:
@@ -259,8 +300,9 @@ def source_graph(
         The graph (its outputs flattened depth first), and the result as the function structures it.
     """
     walker = Walker(ir, found)
-    for name in inputs:
+    for name, kind in inputs.items():
         walker.unique(name)
+        walker.ranks[Ref(name)] = kind.rank
     scope = Scope(inputs=dict(inputs))
     result = walker.body(scope, ir.main, feeds)
     outputs = [walker.const(scope, v) for v in flatten(result)]
@@ -278,7 +320,7 @@ def source_graph(
 
 
 def as_ref(walker: Walker, scope: Scope, v: Any) -> Ref:
-    """A Ref for an operand; a Python number becomes a constant. Raises CirError E201 for a function."""
+    """A Ref for an operand; a Python number becomes a constant. Raises CirError E201."""
     if isinstance(v, Ref):
         return v
     if isinstance(v, (bool, int, float)):

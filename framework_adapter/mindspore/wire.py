@@ -20,12 +20,14 @@ _SCHEMA_TEXT = {
     "Node": "1* input s, 2* output s, 4 op_type s, 5* attribute Attribute, 7 domain s",
     "Primitive": "1 name s, 2 op_type s, 3* attribute Attribute",
     "Value": "1 name s, 2* tensor Tensor, 5 attr_info Attribute",
-    "Tensor": "1* dims i, 2 data_type i, 3* float_data f, 4* int32_data i, 6* int64_data i, 7 name s, "
-    "9 raw_data y, 10* double_data d, 11* uint64_data i, 12 external_data External, 13 ref_key s, "
-    "16 compression_type i",
+    "Tensor": "1* dims i, 2 data_type i, 3* float_data f, 4* int32_data i, 6* int64_data i, "
+    "7 name s, 9 raw_data y, 10* double_data d, 11* uint64_data i, 12 external_data External, "
+    "13 ref_key s, 16 compression_type i",
     "External": "1 location s, 2 offset i, 3 length i",
     "Attribute": "1 name s, 2 f f, 3 i i, 4 d d, 5 s y, 6 t Tensor, 8* floats f, 9* doubles d, "
-    "10* ints i, 11* strings y, 12* tensors Tensor, 16 type i, 17* values Attribute",
+    "10* ints i, 11* strings y, 12* tensors Tensor, 16 type i, 17* values Attribute, "
+    "18 seq_info Sequence",
+    "Sequence": "1 is_dyn_len i",
 }
 
 

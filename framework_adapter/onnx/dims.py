@@ -45,20 +45,44 @@ def vector(s: Scope, dims: Sequence[Dim]) -> str:
 
 
 def reshaped(s: Scope, x: str, have: Sequence[Dim], want: Sequence[Dim]) -> str:
-    """One Reshape from one shape to another: copied dims are 0, one more unknown is -1; only further
-    ones are computed."""
+    """One Reshape from one shape to another: copied dims are 0, one more unknown is -1.
+
+    With several unknowns: axes of size 1 come and go by Unsqueeze and Squeeze, the shape of a value at hand
+    is taken over, and only what remains is computed.
+    """
     if tuple(have) == tuple(want):
         return x
     if 0 in want:
-        return s.op("Reshape", x, s.ints(want), allowzero=1)
+        return str(s.op("Reshape", x, s.ints(want), allowzero=1))
     target: list[Dim] = list(want)
     for i, d in enumerate(want):
         if isinstance(d, str) and i < len(have) and have[i] == d:
             target[i] = 0
     unknown = [i for i, d in enumerate(target) if isinstance(d, str)]
+    if len(unknown) > 1:
+        for op, small, large in (("Unsqueeze", have, want), ("Squeeze", want, have)):
+            axes = _ones_added(small, large)
+            if axes is not None:
+                return str(s.op(op, x, axes))
+        run = _run(s, want)
+        if run is not None and run[1:] == (0, len(want)) and s.types[run[0]].rank == len(want):
+            return str(s.op("Reshape", x, vector(s, want)))
     if unknown:
         target[max(unknown, key=lambda i: (len(str(target[i])), i))] = -1
-    return s.op("Reshape", x, s.ints(target))
+    return str(s.op("Reshape", x, s.ints(target)))
+
+
+def _ones_added(small: Sequence[Dim], large: Sequence[Dim]) -> tuple[int, ...] | None:
+    """Axes of large that are 1 and without which it is small; None when there are no such."""
+    axes, i = [], 0
+    for axis, d in enumerate(large):
+        if i < len(small) and small[i] == d:
+            i += 1
+        elif d == 1:
+            axes.append(axis)
+        else:
+            return None
+    return tuple(axes) if i == len(small) else None
 
 
 def one(s: Scope, d: Dim) -> str:

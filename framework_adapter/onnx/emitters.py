@@ -76,7 +76,10 @@ def resize(
     if all(factors):
         scales = s.const(np.array([1, 1, *factors], np.float32))
         return s.op("Resize", x, None, scales, **attrs)
-    return s.op("Resize", x, None, None, s.ints((*t.shape[:2], *sizes)), **attrs)
+    if not all(isinstance(d, int) for d in t.shape[:2]):
+        attrs["axes"] = tuple(range(2, t.rank))
+        return s.op("Resize", x, None, None, sizes, **attrs)
+    return s.op("Resize", x, None, None, (*t.shape[:2], *sizes), **attrs)
 
 
 # -- linear and normalisation ----------------------------------------------------------------------
@@ -128,13 +131,11 @@ def group_norm(
 ) -> str:  # fmt: skip
     """InstanceNormalization over [N, groups, rest], then scale and bias by channel."""
     t = _type(s, 0)
-    if t.shape[1] == num_groups:
-        ones = scale or s.const(np.ones(num_groups, np.float32))
-        zeros = bias or s.const(np.zeros(num_groups, np.float32))
-        if t.rank > 2:
-            return s.op("InstanceNormalization", x, ones, zeros, epsilon=epsilon)
+    dtype = dt.to_numpy(s.dtype(x))
+    ones, zeros = s.const(np.ones(num_groups, dtype)), s.const(np.zeros(num_groups, dtype))
+    if t.shape[1] == num_groups and t.rank > 2:
+        return s.op("InstanceNormalization", x, scale or ones, bias or zeros, epsilon=epsilon)
     groups = s.op("Reshape", x, (0, num_groups, -1))
-    ones, zeros = s.const(np.ones(num_groups, np.float32)), s.const(np.zeros(num_groups, np.float32))
     y = s.op("InstanceNormalization", groups, ones, zeros, epsilon=epsilon)
     size = dm.floordiv(dm.product(t.shape[1:]), num_groups)
     y = reshaped(s, y, (t.shape[0], num_groups, size), t.shape)

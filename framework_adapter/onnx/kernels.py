@@ -66,19 +66,11 @@ class Profile:
         return found
 
     def dtypes(self, op: str, slot: int, opset: int) -> frozenset[str] | None:
-        """Dtypes that one input takes; None without a kernel.
-
-        The runtime inserts casts around standard ops that have a float32 kernel and get float16.
-        """
+        """Dtypes that one input takes; None without a kernel."""
         slots = self.slots(op, opset)
-        if slots is None:
-            return None
         if not slots:
-            return frozenset()
-        found = slots[min(slot, len(slots) - 1)]
-        if "float32" in found and op not in self.domains:
-            return found | {"float16"}
-        return found
+            return None if slots is None else frozenset()
+        return slots[min(slot, len(slots) - 1)]
 
 
 @lru_cache(maxsize=None)
@@ -107,7 +99,10 @@ def _names(text: str) -> frozenset[str]:
 
 
 def read_runtime() -> dict[str, Any]:
-    """The installed ONNX Runtime's CPU kernels, in the form of the profile file."""
+    """The installed ONNX Runtime's CPU kernels, in the form of the profile file.
+
+    float16 is listed where the runtime itself casts around a float32 kernel: for standard ops.
+    """
     from onnxruntime import __version__
     from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
@@ -135,6 +130,9 @@ def read_runtime() -> dict[str, Any]:
         for slot, formal in zip(slots, schema.inputs):
             names = kernel.type_constraints.get(formal.typeStr) or allowed.get(formal.typeStr)
             slot.update(map(spelled, names or [formal.typeStr]))
+            declared = set(map(spelled, allowed.get(formal.typeStr, ())))
+            if not domain and {"float32", "float16"} <= declared and "float32" in slot:
+                slot.add("float16")
     return {
         **old,
         "runtime": f"onnxruntime {__version__}",

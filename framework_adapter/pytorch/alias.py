@@ -16,9 +16,7 @@ def mutated(node: Any) -> list[Any]:
     if node.op != "call_function" or schema is None or not schema.is_mutable:
         return []
     return [
-        x
-        for x, a in _operands(node, schema)
-        if a.alias_info is not None and a.alias_info.is_write
+        x for x, a in _operands(node, schema) if a.alias_info is not None and a.alias_info.is_write
     ]
 
 

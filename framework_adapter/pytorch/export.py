@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -78,7 +80,9 @@ def sizes(specs: Sequence[InputSpec], factor: int = 1) -> dict[str, int]:
     return env
 
 
-def arguments(specs: Sequence[InputSpec], values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments(
+    specs: Sequence[InputSpec], values: Sequence[Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """(args, kwargs) of a call: unnamed values in order, named ones by name; ``a.b`` goes into dict a."""
     args = tuple(v for s, v in zip(specs, values) if s.name is None)
     kwargs: dict[str, Any] = {}
@@ -110,12 +114,12 @@ def flat_order(specs: Sequence[InputSpec], in_spec: Any) -> list[int]:
     return order
 
 
-def check_symbolic(specs: Sequence[InputSpec], shapes: Sequence[Sequence[Any]]) -> None:
+def check_symbolic(specs: Sequence[InputSpec], shapes: Sequence[Sequence[int | None]]) -> None:
     """Raise CirError E105 when the exporter fixed a dim that was asked to be symbolic."""
     found = Collector()
     for i, (s, shape) in enumerate(zip(specs, shapes)):
         for axis, (want, got) in enumerate(zip(s.shape, shape)):
-            if isinstance(want, str) and isinstance(got, int):
+            if isinstance(want, str) and got is not None:
                 found.add(
                     "E105",
                     f"the model fixes the symbolic dim {want!r} to {got}",
@@ -151,8 +155,19 @@ def _export(model: Any, specs: Sequence[InputSpec], env: Mapping[str, int]) -> A
         for name, p in signature.parameters.items():
             if p.kind is p.VAR_KEYWORD and name in shapes:
                 shapes.update(shapes.pop(name))
-    with torch.no_grad():
+    with torch.no_grad(), _quiet():
         return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from logging a traceback for an error that is raised, and reported, anyway."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _example(s: InputSpec, env: Mapping[str, int]) -> Any:

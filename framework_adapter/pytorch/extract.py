@@ -9,6 +9,7 @@ from typing import Any
 
 from cir.dim import SymInt
 from cir.graph import Const, TensorType
+from framework_adapter.mapping import load
 from framework_adapter.pytorch import alias
 from framework_adapter.pytorch.symbols import Symbols
 from framework_adapter.pytorch.tensors import dtype_name, to_numpy
@@ -25,17 +26,44 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 def read_program(program: Any, wanted: Sequence[str] | None = None) -> Reader:
-    """A reader over a program, functionalised first when in-place ops need it.
+    """A reader over a program, decomposed only where its graph cannot be read as it is.
+
+    In-place ops that write to memory other values show make the whole graph functional; ops without a
+    row that PyTorch can decompose are decomposed, those only.
 
     Args:
         program: torch.export.ExportedProgram.
         wanted: names of the outputs to keep (see ``SourceGraph.output_names``), None for all.
     """
     notes: list[str] = []
+    rules, names = _decompositions(program)
     if alias.needs_functionalising(program.graph):
-        program = program.run_decompositions({})
-        notes.append("in-place operators write to memory that views share: the graph was functionalised")
+        notes.append(
+            "in-place operators write to memory that views share: the graph was functionalised"
+        )
+    if names:
+        notes.append(f"decomposed by PyTorch, having no row of their own: {', '.join(names)}")
+    if notes:
+        program = program.run_decompositions(rules)
     return Reader(program, notes, wanted)
+
+
+def _decompositions(program: Any) -> tuple[dict[Any, Any], list[str]]:
+    """PyTorch's decompositions of the graph's ops without a row, and the ids of these ops."""
+    import torch
+
+    table = load("pytorch")
+    calls = {n.target for n in program.graph.nodes if n.op == "call_function"}
+    missing = sorted(
+        (t for t in calls if _is_tensor_op(t) and table.find(_source_op(t)) is None), key=str
+    )
+    if not missing:
+        return {}, []
+    known = {**torch._decomp.decomposition_table, **torch.export.default_decompositions()}
+    names = [str(t) for t in missing if t in known]
+    if not names:
+        return {}, []
+    return {t: f for t, f in known.items() if table.find(_op_id(t)) is None}, names
 
 
 class Reader:
@@ -46,6 +74,7 @@ class Reader:
         self.notes = notes
         self.wanted = wanted
         self.symbols = Symbols()
+        self.symbols.learn(_guards(program))
         kinds = {s.arg.name: s for s in program.graph_signature.input_specs}
         self.placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
         self.stored = {
@@ -53,9 +82,10 @@ class Reader:
         }
         self.user_inputs = [n for n in self.placeholders if n not in self.stored]
 
-    def shapes(self) -> list[tuple[Any, ...]]:
-        """Shapes of the flattened user inputs as torch reports them (ints and SymInts)."""
-        return [tuple(self.placeholders[n].meta["val"].shape) for n in self.user_inputs]
+    def shapes(self) -> list[tuple[int | None, ...]]:
+        """Shapes of the flattened user inputs, None for a symbolic size."""
+        found = [self.placeholders[n].meta["val"] for n in self.user_inputs]
+        return [tuple(map(_fixed, getattr(v, "shape", ()))) for v in found]
 
     def name_symbols(self, index: int, names: Sequence[Any]) -> None:
         """Name the symbolic dims of a user input; a dim that is no plain symbol keeps its own."""
@@ -125,17 +155,9 @@ class Reader:
 
     def _labels(self) -> list[str]:
         """A name for each flattened result, from the structure of what the model returns."""
-        from torch.utils import _pytree as pytree
-
-        spec = self.program.call_spec.out_spec
-        tree = pytree.tree_unflatten(range(spec.num_leaves), spec)
-        leaves, _ = pytree.tree_flatten_with_path(tree)
-        out = []
-        for path, _ in leaves:
-            parts = [str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", "")))) for k in path]
-            text = ".".join(p for p in parts if p)
-            out.append(text if text and not text[0].isdigit() else f"output_{text}" if text else "output")
-        return out
+        paths = _leaf_paths(self.program.call_spec.out_spec)
+        named = [".".join(p) or "output" for p in paths]
+        return [f"output_{n}" if n[0].isdigit() else n for n in named]
 
     def _state(
         self,
@@ -199,7 +221,9 @@ class _Walk:
             return x.name
         name = f"host#{len(self.consts) + len(self.nodes)}"
         if isinstance(x, SymInt):
-            self.nodes.append(SourceNode("aten.scalar_tensor.default", (x,), {"dtype": "int64"}, (name,)))
+            self.nodes.append(
+                SourceNode("aten.scalar_tensor.default", (x,), {"dtype": "int64"}, (name,))
+            )
         else:
             self.consts[name] = Const.of(x)
         return name
@@ -215,7 +239,7 @@ class _Walk:
 
     def _call(self, n: Any) -> None:
         value = n.meta.get("val")
-        op = _op_id(n.target)
+        op = _source_op(n.target)
         if op == "operator.getitem":
             base = self.env.get(n.args[0].name, n.args[0])
             if isinstance(base, tuple):
@@ -236,14 +260,13 @@ class _Walk:
         outputs = tuple(f"{n.name}#{i}" for i in range(len(values))) if many else (n.name,)
         types = tuple(self.type(v) if hasattr(v, "dtype") else None for v in values)
         written = alias.mutated(n)
-        if written and op.startswith("aten."):
-            op = _functional(op)
         module, place = _origin(n)
+        args, kwargs = _arguments(n)
         self.nodes.append(
             SourceNode(
                 op,
-                tuple(self.operand(x) for x in n.args),
-                {k: self.operand(x) for k, x in n.kwargs.items() if k not in _PLACEMENT},
+                tuple(self.operand(x) for x in args),
+                {k: self.operand(x) for k, x in kwargs.items() if k not in _PLACEMENT},
                 outputs,
                 types,
                 module,
@@ -317,10 +340,32 @@ def _op_id(target: Any) -> str:
     return f"torch.{name}"
 
 
-def _functional(op: str) -> str:
-    """Id of the op that computes what an in-place op writes: ``aten.relu_.default`` -> relu."""
-    namespace, name, overload = op.split(".", 2)
-    return f"{namespace}.{name.rstrip('_')}.{overload}"
+def _source_op(target: Any) -> str:
+    """Op id that a row is looked up by; an in-place op reads like the op that computes what it writes."""
+    op = _op_id(target)
+    if op.startswith("aten.") and target._schema.is_mutable:
+        namespace, name, overload = op.split(".", 2)
+        return f"{namespace}.{name.rstrip('_')}.{overload}"
+    return op
+
+
+def _is_tensor_op(target: Any) -> bool:
+    """Whether a call is an ATen op that gives tensors."""
+    op = _op_id(target)
+    if not op.startswith("aten.") or _SKIPPED.match(op):
+        return False
+    return any("Tensor" in str(r.type) for r in target._schema.returns)
+
+
+def _arguments(n: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Arguments of a call, positional wherever the op's schema allows it."""
+    args, kwargs = list(n.args), dict(n.kwargs)
+    schema = getattr(n.target, "_schema", None)
+    for a in schema.arguments[len(args) :] if schema is not None else ():
+        if a.kwarg_only or not any(b.name in kwargs for b in schema.arguments if not b.kwarg_only):
+            break
+        args.append(kwargs.pop(a.name, a.default_value if a.has_default_value() else None))
+    return args, kwargs
 
 
 def _origin(n: Any) -> tuple[str, str]:
@@ -335,6 +380,31 @@ def _origin(n: Any) -> tuple[str, str]:
         return module, ""
     path, line = chosen[0]
     return module, f"{PureWindowsPath(path).name}:{line}"
+
+
+def _fixed(size: Any) -> int | None:
+    expr = None if isinstance(size, int) else size.node.expr
+    return int(size) if expr is None or expr.is_number else None
+
+
+def _leaf_paths(spec: Any) -> list[tuple[str, ...]]:
+    """Keys and positions that lead to each leaf of a pytree spec."""
+    if spec.is_leaf():
+        return [()]
+    children = spec.children() if hasattr(spec, "children") else spec.children_specs
+    keys = getattr(spec.context, "_fields", spec.context)
+    if not isinstance(keys, (list, tuple)) or len(keys) != len(children):
+        keys = range(len(children))
+    return [(str(k), *path) for k, child in zip(keys, children) for path in _leaf_paths(child)]
+
+
+def _guards(program: Any) -> Any:
+    """What the exporter assumed about symbolic sizes."""
+    for n in program.graph.nodes:
+        mode = getattr(n.meta.get("val"), "fake_mode", None)
+        if mode is not None and mode.shape_env is not None:
+            return mode.shape_env.guards
+    return ()
 
 
 def _version() -> str:

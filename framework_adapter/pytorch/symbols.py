@@ -5,6 +5,7 @@ sympy is never imported: a tree is read through the class names and ``args`` of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import reduce
@@ -30,12 +31,37 @@ class Symbols:
         self.names: dict[str, str] = {}
         self.ranges: dict[str, Range] = {}
         self.notes: list[str] = []
+        self._factors: dict[str, int] = {}
         self._made: dict[str, str] = {}
         self._cache: dict[Any, Dim] = {}
+
+    def learn(self, guards: Any) -> None:
+        """Take divisibility from the exporter's guards, before any symbol is named.
+
+        A guard such as ``2*((s - 1)//2) + 2 == s`` says that s is a multiple of 2. Then s is written
+        as twice a new symbol, and expressions over it simplify to what the guard says.
+        """
+        raw = Symbols()
+        for guard in guards:
+            e = guard.expr
+            if type(e).__name__ not in ("Equality", "Eq"):
+                continue
+            try:
+                gap = dm.sub(raw._whole(e.args[0]), raw._whole(e.args[1]))
+            except (Untranslatable, DimError):
+                continue
+            found = dm.symbols_of(gap)
+            if len(found) == 1 and (m := _period(gap, *found)) > 1:
+                (symbol,) = found
+                self._factors[symbol] = math.lcm(m, self._factors.get(symbol, 1))
 
     def name(self, symbol: str, wanted: str) -> str:
         """Give one of the exporter's symbols a name, unless it has one; returns its name."""
         if symbol not in self.names:
+            if symbol in self._factors:
+                whole, m = wanted, self._factors[symbol]
+                wanted = f"{whole}_by_{m}"
+                self.notes.append(f"{whole} must be a multiple of {m}: it is written {m}*{wanted}")
             base = name = sanitize(wanted).replace(".", "_").replace("/", "_")
             count = 1
             while name in self.names.values():
@@ -74,7 +100,8 @@ class Symbols:
                 continue
             lower, upper = _bound(bounds.lower), _bound(bounds.upper)
             low = 1 if lower is None or lower <= 2 else lower
-            self.ranges[name] = Range(low, upper)
+            m = self._factors.get(str(symbol), 1)
+            self.ranges[name] = Range(-(-low // m), None if upper is None else upper // m)
 
     def _translate(self, expr: Any) -> Dim:
         try:
@@ -86,7 +113,9 @@ class Symbols:
         text = str(expr)
         if text not in self._made:
             self._made[text] = self.name(f"<{text}>", f"size{len(self._made)}")
-            self.notes.append(f"size {text} has no symbolic form; it is the symbol {self._made[text]}")
+            self.notes.append(
+                f"size {text} has no symbolic form; it is the symbol {self._made[text]}"
+            )
         return self._made[text]
 
     def _walk(self, e: Any) -> _Scaled:
@@ -94,9 +123,11 @@ class Symbols:
         if getattr(e, "is_Integer", False):
             return Fraction(1), int(e)
         if getattr(e, "is_Symbol", False):
-            return Fraction(1), self.name(str(e), str(e))
+            return Fraction(1), dm.mul(self._factors.get(str(e), 1), self.name(str(e), str(e)))
         if getattr(e, "is_Number", False):
-            value = Fraction(str(e)) if "/" in str(e) else Fraction(float(e)).limit_denominator(1024)
+            value = (
+                Fraction(str(e)) if "/" in str(e) else Fraction(float(e)).limit_denominator(1024)
+            )
             if abs(float(value) - float(e)) > 1e-9:
                 raise Untranslatable(kind)
             return value, 1
@@ -144,6 +175,13 @@ _BINARY: dict[str, Callable[[Dim, Dim], Dim]] = {
     "Mod": dm.mod,
     "PythonMod": dm.mod,
 }
+
+
+def _period(gap: Dim, symbol: str) -> int:
+    """The m > 1 for which the gap is zero exactly at the multiples of m, else 1."""
+    zeros = [n for n in range(1, 513) if dm.evaluate(gap, {symbol: n}) == 0]
+    m = zeros[0] if zeros else 1
+    return m if zeros == list(range(m, 513, m)) else 1
 
 
 def _add(a: _Scaled, b: _Scaled) -> _Scaled:

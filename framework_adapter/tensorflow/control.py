@@ -11,27 +11,30 @@ from cir.graph import Graph, TensorType
 from framework_adapter.context import Context, Value
 from framework_adapter.source import SourceNode
 
+#: Name of the region that is lowered only to see what a loop puts into its lists.
+_TRIAL = "trial"
+
 
 @dataclass(frozen=True)
 class EmptyList:
-    """A reserved tensor list; a dim of ``shape`` is None until something is put in."""
+    """A reserved tensor list; ``shape`` is that of an element, with None where nobody said."""
 
     size: Dim
     dtype: str
-    shape: tuple[Dim | None, ...]
+    shape: tuple[Dim | None, ...] | None
 
-    def type(self, c: Context) -> TensorType:
-        """Its type, with fresh symbols for what is not known."""
-        return TensorType(
-            self.dtype, (self.size, *(c.b.fresh() if d is None else d for d in self.shape))
-        )
-
-    def value(self, c: Context, t: TensorType) -> Value:
-        """A tensor of zeros of type t."""
-        return c.op("expand", c.tensor(0, self.dtype), shape=t.shape)
+    def type(self) -> TensorType | None:
+        """Its type, None when it is not known."""
+        if self.shape is None or None in self.shape:
+            return None
+        return TensorType(self.dtype, (self.size, *self.shape))  # type: ignore[arg-type]
 
 
-def if_(c: Context, node: SourceNode, pred: Value, xs: Sequence[Value]) -> tuple[Value, ...]:
+def _zeros(c: Context, t: TensorType) -> Value:
+    return c.op("expand", c.tensor(0, t.dtype), shape=t.shape)
+
+
+def if_(c: Context, node: SourceNode, pred: Value, xs: Sequence[Value]) -> Any:
     """If: a number as predicate means "not zero"."""
     if c.rank(pred):
         raise c.refuse("a condition that is no scalar", "reduce the condition to one bool")
@@ -42,44 +45,32 @@ def if_(c: Context, node: SourceNode, pred: Value, xs: Sequence[Value]) -> tuple
     return _emit(c, "cond", [pred, *xs], regions, {})
 
 
-def while_(c: Context, node: SourceNode, xs: Sequence[Any], *, carried: int) -> tuple[Value, ...]:
+def while_(c: Context, node: SourceNode, xs: Sequence[Any], *, carried: int) -> Any:
     """While: the first ``carried`` operands change, the others stay."""
-    types = [x.type(c) if isinstance(x, EmptyList) else c.b.types[x] for x in xs]
-    if any(isinstance(x, EmptyList) and None in x.shape for x in xs):
-        # What the body puts into a list tells its shape; then the body is lowered with that.
-        trial = c.region(node.regions[1], "trial", types)
-        types = [
-            _learned(trial, i, t) if isinstance(x, EmptyList) else t
-            for i, (x, t) in enumerate(zip(xs, types))
-        ]
+    known = [x.type() if isinstance(x, EmptyList) else c.b.types[x] for x in xs]
+    types = [t or TensorType(x.dtype, (x.size,)) for x, t in zip(xs, known)]
+    if None in known:
+        body = c.region(node.regions[1], _TRIAL, types)
+        types = [t or body.types[body.outputs[i]] for i, t in enumerate(known)]
     regions = [c.region(g, n, types) for g, n in zip(node.regions, ("cond", "body"))]
-    values = [x.value(c, t) if isinstance(x, EmptyList) else x for x, t in zip(xs, types)]
+    values = [_zeros(c, t) if isinstance(x, EmptyList) else x for x, t in zip(xs, types)]
     return _emit(c, "while_loop", values, regions, {"carried": carried})
-
-
-def _learned(body: Graph, i: int, guess: TensorType) -> TensorType:
-    for n in body.nodes:
-        if n.op == "scatter_nd" and n.inputs[0] == body.inputs[i]:
-            item = body.types[str(n.inputs[2])]
-            return TensorType(guess.dtype, (guess.shape[0], *item.shape[1:]))
-    return guess
 
 
 def _emit(
     c: Context, op: str, values: Sequence[str], regions: Sequence[Graph], attrs: dict[str, Any]
-) -> tuple[Value, ...]:
-    names = [n or op for n in c.node.outputs]
-    out = c.b.emit(op, list(values), attrs, names=names, regions=regions)
-    return tuple(map(Value, out))
+) -> Any:
+    out = c.b.emit(op, list(values), attrs, names=c.node.outputs, regions=regions)
+    return Value(out[0]) if len(out) == 1 else tuple(map(Value, out))
 
 
 def list_reserve(
     c: Context, node: SourceNode, element_shape: Any, num_elements: Any, *, element_dtype: str
 ) -> EmptyList:
     """TensorListReserve."""
-    if c.rank(element_shape) == 0:
-        raise c.refuse("a TensorArray of unknown rank", "pass element_shape= to tf.TensorArray")
-    shape = tuple(None if d == -1 else d for d in c.dims(element_shape))
+    shape = None
+    if c.rank(element_shape):
+        shape = tuple(None if d == -1 else d for d in c.dims(element_shape))
     return EmptyList(c.dims(num_elements)[0], element_dtype, shape)
 
 
@@ -97,7 +88,9 @@ def list_set(c: Context, node: SourceNode, items: Any, index: Value, item: Value
     """TensorListSetItem."""
     shape = c.shape(item)
     if isinstance(items, EmptyList):
-        items = items.value(c, TensorType(items.dtype, (items.size, *shape)))
+        items = _zeros(c, TensorType(items.dtype, (items.size, *shape)))
+    elif c.b.name == _TRIAL:
+        items = _zeros(c, TensorType(c.dtype(items), (c.shape(items)[0], *shape)))
     place = c.op("reshape", index, shape=(1, 1))
     return c.op("scatter_nd", items, place, c.op("reshape", item, shape=(1, *shape)))
 

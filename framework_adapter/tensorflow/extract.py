@@ -1,4 +1,4 @@
-"""TensorFlow models of every kind become one SourceGraph. See README.md for what each kind needs."""
+"""TensorFlow models of every kind become one SourceGraph; README.md says what each kind needs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TensorFlowFrontend:
     name = "tensorflow"
 
     def accepts(self, model: object) -> bool:
-        """Keras models, tf.Module, tf.function, ConcreteFunction; SavedModel folder, .keras, .pb."""
+        """Keras models, tf.Module, tf.function and their kin; SavedModel folder, .keras, .pb."""
         if isinstance(model, (str, Path)):
             path = Path(model)
             return path.suffix in (".keras", ".pb") or (path / "saved_model.pb").is_file()
@@ -43,8 +43,8 @@ class TensorFlowFrontend:
 
         Args:
             model: what ``accepts`` takes.
-            inputs: shapes and dtypes; None uses the model's own, its unknown first axes becoming the
-                symbol ``batch``. An axis of size ``n`` on an axis the model leaves open fixes it.
+            inputs: shapes and dtypes, which fix or name the sizes that the model leaves open; None
+                uses the model's own, and an open first axis becomes the symbol ``batch``.
             outputs: output names, or names of tensors or Keras layers inside the graph.
 
         Raises:
@@ -72,8 +72,8 @@ class TensorFlowFrontend:
     def run(self, model: object, feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
         """TensorFlow's own result with training=False: flattened outputs in order.
 
-        A Python model is called; of a file only the graph that leads to the outputs is executed, never
-        its initialisers or other functions.
+        A Python model is called; of a file only ops without side effects that lead to the outputs
+        are executed, never its initialisers or other functions.
         """
         require("tensorflow", "tensorflow")
         from framework_adapter.tensorflow.load import open_model

@@ -1,8 +1,9 @@
-"""Rows that need a loop or a decision. Names in capitals in the docstrings are TensorFlow's op names."""
+"""Rows that need a loop or a decision. Docstrings start with TensorFlow's op name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,24 @@ from framework_adapter.tensorflow.images import (
 from framework_adapter.tensorflow.slicing import slice_, strided_slice
 
 __all__ = [
-    "avg_pool", "batch_to_space", "conv", "conv_transpose", "depthwise_conv", "if_", "list_from_tensor",
-    "list_get", "list_length", "list_reserve", "list_set", "list_stack", "max_pool", "slice_",
-    "space_to_batch", "strided_slice", "while_",
-]  # fmt: skip
+    "avg_pool",
+    "batch_to_space",
+    "conv",
+    "conv_transpose",
+    "depthwise_conv",
+    "if_",
+    "list_from_tensor",
+    "list_get",
+    "list_length",
+    "list_reserve",
+    "list_set",
+    "list_stack",
+    "max_pool",
+    "slice_",
+    "space_to_batch",
+    "strided_slice",
+    "while_",
+]
 
 
 def add_n(c: Context, node: SourceNode, inputs: Sequence[Value]) -> Value:
@@ -152,7 +167,9 @@ def gather(
     return c.op("gather_nd", x, column, batch_dims=batch)
 
 
-def shape_n(c: Context, node: SourceNode, xs: Sequence[Value], *, out_type: str) -> tuple[Value, ...]:
+def shape_n(
+    c: Context, node: SourceNode, xs: Sequence[Value], *, out_type: str
+) -> tuple[Value, ...]:
     """ShapeN: the shapes of several tensors."""
     return tuple(c.cast(c.op("shape", x), out_type) for x in xs)
 
@@ -163,7 +180,14 @@ def rank(c: Context, node: SourceNode, x: Value) -> Value:
 
 
 def one_hot(
-    c: Context, node: SourceNode, indices: Value, depth: Any, on: Value, off: Value, *, axis: int = -1
+    c: Context,
+    node: SourceNode,
+    indices: Value,
+    depth: Any,
+    on: Value,
+    off: Value,
+    *,
+    axis: int = -1,
 ) -> Value:
     """OneHot: ``on`` where the place on a new axis equals the index, ``off`` elsewhere."""
     n = c.scalar(depth)
@@ -171,7 +195,9 @@ def one_hot(
         raise c.refuse("one_hot with a depth that is no fixed number", "pass the depth as a number")
     out_rank = c.rank(indices) + 1
     at = axis_of(axis, out_rank)
-    places = np.arange(n, dtype=c.dtype(indices)).reshape([n if i == at else 1 for i in range(out_rank)])
+    places = np.arange(n, dtype=c.dtype(indices)).reshape(
+        [n if i == at else 1 for i in range(out_rank)]
+    )
     column = c.op("reshape", indices, shape=unsqueezed(c.shape(indices), at))
     return c.op("where", c.op("equal", column, c.tensor(places)), on, off)
 
@@ -194,3 +220,74 @@ def roll(c: Context, node: SourceNode, x: Value, shift: Any, axis: Any) -> Value
         if back != 0:
             x = c.op("concat", _cut(c, x, at, back, n), _cut(c, x, at, 0, back), axis=at)
     return x
+
+
+def matrix_diag(
+    c: Context, node: SourceNode, x: Value, k: Any, rows: Any, columns: Any, padding: Any
+) -> Value:
+    """MatrixDiagV3: the last axis as the diagonal of a square matrix."""
+    *lead, n = c.shape(x)
+    plain = c.dims(k) in ((0,), (0, 0)) and c.scalar(padding) == 0
+    if not plain or any(c.scalar(size) not in (-1, n) for size in (rows, columns)):
+        raise c.refuse("a diagonal beside the main one", "use the main diagonal, zero elsewhere")
+    x = c.op("expand", c.op("reshape", x, shape=(*lead, n, 1)), shape=(*lead, n, n))
+    return c.op("trilu", c.op("trilu", x, upper=True), upper=False)
+
+
+def local_response_norm(
+    c: Context,
+    node: SourceNode,
+    x: Value,
+    *,
+    depth_radius: int,
+    bias: float,
+    alpha: float,
+    beta: float,
+) -> Value:
+    """LRN: x / (bias + alpha * sum of squares over 2*depth_radius + 1 channels) ** beta."""
+    shape, width = c.shape(x), 2 * depth_radius + 1
+    rows = c.op("reshape", c.op("square", x), shape=(dm.product(shape[:-1]), 1, shape[-1]))
+    mean = c.op(
+        "avg_pool",
+        rows,
+        kernel=[width],
+        strides=[1],
+        pads=[depth_radius] * 2,
+        count_include_pad=True,
+    )
+    total = c.op("reshape", mean, shape=shape)
+    scale = c.run("y = (s * a + b) ** e", s=total, a=alpha * width, b=bias, e=beta)
+    return c.op("div", x, scale)
+
+
+@dataclass(frozen=True)
+class SignBits:
+    """The bits of a float32 tensor, of which only the sign is ever looked at."""
+
+    x: Value
+
+
+def bitcast(c: Context, node: SourceNode, x: Value, *, type: str) -> SignBits:
+    """Bitcast: only in a sign test, which ``bitwise_and`` completes (Keras argmax has one)."""
+    if (c.dtype(x), type) != ("float32", "int32"):
+        raise c.refuse(f"bitcast from {c.dtype(x)} to {type}", "cast the tensor instead")
+    return SignBits(x)
+
+
+def bitwise_and(c: Context, node: SourceNode, x: Any, y: Value) -> Value:
+    """BitwiseAnd: of integers, or of a float's bits with the sign bit."""
+    if not isinstance(x, SignBits):
+        return c.op("bitwise_and", x, y)
+    sign = -(2**31)
+    if c.scalar(y) != sign:
+        raise c.refuse("bit arithmetic on floats", "test the sign with tf.less")
+    # -0.0 is told from 0.0 by its reciprocal.
+    test = "y = where(equal(x, 0.0), less(reciprocal(x), 0.0), less(x, 0.0))"
+    return c.op("mul", c.cast(c.run(test, x=x.x), "int32"), sign)
+
+
+def bucketize(c: Context, node: SourceNode, x: Value, *, boundaries: Sequence[float]) -> Value:
+    """Bucketize: how many of the sorted boundaries do not exceed x, int32."""
+    column = c.op("reshape", c.cast(x, "float32"), shape=(*c.shape(x), 1))
+    below = c.op("greater_equal", column, c.tensor(np.array(boundaries, np.float32)))
+    return c.op("sum", c.cast(below, "int32"), axis=[-1], keepdims=False)

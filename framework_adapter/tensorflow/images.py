@@ -1,4 +1,4 @@
-"""Convolutions and pools. TensorFlow images are [N, *S, C] (NHWC) unless data_format says otherwise."""
+"""Convolutions and pools. Images are [N, *S, C] (NHWC) unless data_format says otherwise."""
 
 from __future__ import annotations
 
@@ -160,7 +160,14 @@ def max_pool(
 
 
 def avg_pool(
-    c: Context, node: SourceNode, x: Value, *, ksize: Any, strides: Any, padding: str, data_format: str
+    c: Context,
+    node: SourceNode,
+    x: Value,
+    *,
+    ksize: Any,
+    strides: Any,
+    padding: str,
+    data_format: str,
 ) -> Value:
     """AvgPool, AvgPool3D: padding does not count."""
     return _pool(c, "avg_pool", x, ksize, strides, padding, (), data_format)

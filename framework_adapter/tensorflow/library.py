@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -82,23 +82,23 @@ class Library:
         for node in graph_def.node:
             for i, ref in enumerate(node.input):
                 node.input[i] = ref if ref.startswith("^") else flat[ref]
-        for called in self._called(function):
+        for called in self.closure(function.node_def):
             graph_def.library.function.add().CopyFrom(called)
         return graph_def, flat
 
-    def _called(self, function: Any) -> list[Any]:
-        """Functions that a function needs, in the order of the library."""
+    def closure(self, nodes: Iterable[Any]) -> list[Any]:
+        """FunctionDefs that nodes call, directly or through others, in the order of the library."""
         needed: set[str] = set()
-        stack = [function]
+        stack = list(nodes)
         while stack:
-            for node in stack.pop().node_def:
-                names = [node.op]
-                for attr in node.attr.values():
-                    names += [attr.func.name, *(f.name for f in attr.list.func)]
-                for name in names:
-                    if name in self._functions and name not in needed:
-                        needed.add(name)
-                        stack.append(self._functions[name])
+            node = stack.pop()
+            names = [node.op]
+            for attr in node.attr.values():
+                names += [attr.func.name, *(f.name for f in attr.list.func)]
+            for name in names:
+                if name in self._functions and name not in needed:
+                    needed.add(name)
+                    stack.extend(self._functions[name].node_def)
         return [f for name, f in self._functions.items() if name in needed]
 
 

@@ -1,4 +1,4 @@
-"""Opening models: each kind of TensorFlow model becomes a tf.Graph with inputs, outputs and variables."""
+"""Opening models: each kind becomes a tf.Graph with inputs, outputs and variables."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ class Traced:
 class Loaded(Protocol):
     """An opened model. ``inputs`` holds -1 for open sizes; None when the model does not say."""
 
-    inputs: list[InputSpec] | None
+    @property
+    def inputs(self) -> list[InputSpec] | None:
+        """Its own inputs."""
+
     notes: tuple[str, ...]
     versions: Mapping[str, str]
 
@@ -97,7 +100,8 @@ class Live:
         ]
         modules: dict[str, str] = {}
         call = _watched(self.call, self.scope, modules)
-        function = tf.function(call, autograph=self.scope is None)  # Keras itself never uses autograph
+        # Keras itself never uses autograph.
+        function = tf.function(call, autograph=self.scope is None)
         try:
             concrete = function.get_concrete_function(*signature)
         except CirError:
@@ -107,7 +111,9 @@ class Live:
         results = concrete.structured_outputs
         tensors = [t for t in tf.nest.flatten(results) if isinstance(t, tf.Tensor)]
         if not tensors:
-            raise error("E105", "the model returns no tensor", fix="return the results from its call")
+            raise error(
+                "E105", "the model returns no tensor", fix="return the results from its call"
+            )
         names = list(self.output_names or _result_names(results))
         if len(names) != len(tensors):
             names = [f"output_{i}" for i in range(len(tensors))]
@@ -143,7 +149,7 @@ def _watched(
         return call
     from tensorflow.python.framework import op_callbacks
 
-    def note(_type: Any, _in: Any, _attrs: Any, _out: Any, op_name: Any = None, graph: Any = None) -> None:
+    def note(*_: Any, op_name: Any = None, graph: Any = None) -> None:
         if op_name and (path := scope()):
             modules.setdefault(op_name, path)
 
@@ -164,9 +170,11 @@ def _result_names(results: Any) -> list[str]:
 
 
 def failed(what: str, exc: Exception, fix: str = "") -> CirError:
+    """E105 for an exception of TensorFlow or Keras."""
     text = re.sub(r"\x1b\[\d*m", "", str(exc)).strip().splitlines()
-    why = f"{type(exc).__name__}: {' '.join(line.strip() for line in text[:4] if line.strip())[:400]}"
-    fix = fix or "run the model in TensorFlow on an example input first; then convert the same call"
+    short = " ".join(line.strip() for line in text[:4] if line.strip())[:400]
+    why = f"{type(exc).__name__}: {short}"
+    fix = fix or "run the model in TensorFlow on an example input first, then convert that call"
     return error("E105", what, why=why, fix=fix)
 
 
@@ -179,8 +187,8 @@ def _load_keras(path: Path) -> Any:
     except Exception as exc:
         unsafe = "lambda" in str(exc).lower() and "safe_mode" in str(exc)
         fix = (
-            "a Lambda layer holds Python code, which is not executed from a file: replace it by a layer "
-            "or an op of keras.ops, or build the model in Python, load its weights and convert the object"
+            "a Lambda layer holds Python code, which is not executed from a file: replace it by a "
+            "layer or an op of keras.ops, or build the model in Python and convert the object"
             if unsafe
             else "load the file in Python with its custom objects and convert the model object"
         )
@@ -243,12 +251,16 @@ def _keras_inputs(model: Any) -> tuple[list[InputSpec] | None, Callable[[Sequenc
             return specs, lambda args: keras.tree.pack_sequence_as(structure, list(args))
         return specs, flat
     shapes = getattr(model, "_build_shapes_dict", None) or {}
-    if all(isinstance(s, tuple) and all(d is None or type(d) is int for d in s) for s in shapes.values()):
+    if all(isinstance(s, tuple) and all(map(_is_size, s)) for s in shapes.values()):
         # Of a call on example data only the sizes behind the batch are the model's.
         named = [(k.removesuffix("_shape"), s) for k, s in shapes.items()]
         dtype = model.input_dtype
         return [InputSpec(k, dtype, (-1, *_open(s[1:]))) for k, s in named] or None, flat
     return None, flat
+
+
+def _is_size(d: Any) -> bool:
+    return d is None or type(d) is int
 
 
 def _open(shape: Sequence[int | None]) -> tuple[int, ...]:
@@ -264,8 +276,7 @@ def _function(model: Any) -> Loaded:
         return _concrete(serving.get("serving_default") or serving[sorted(serving)[0]])
     fn = model
     if isinstance(model, tf.Module):
-        call = getattr(type(model), "__call__", None)
-        fn = model.__call__ if call is not None else None
+        fn = model.__call__ if callable(model) else None  # type: ignore[operator]
     if hasattr(fn, "structured_input_signature"):
         return _concrete(fn)
     if getattr(fn, "input_signature", None) is not None:

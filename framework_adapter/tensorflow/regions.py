@@ -1,11 +1,12 @@
 """If and While while walking a graph: their bodies become isolated regions.
 
-Variables and constants that a body reads go into the body; what a loop hands on unchanged becomes a loop
-invariant behind the carried values.
+Variables and constants that a body reads go into the body; what a loop hands on unchanged becomes a
+loop invariant behind the carried values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cir import dtype as dt
@@ -24,9 +25,7 @@ def branch(region: Region, op: Any, env: dict[str, Any], scope: str) -> None:
     bodies = [region.function(op, attr) for attr in ("then_branch", "else_branch")]
     operands = [env[t.name] for t in op.inputs[1:]]
     open_ = [i for i, x in enumerate(operands) if not _fixed(region, x)]
-    graphs = tuple(
-        _body(region, op, body, operands, open_, body.outputs, scope) for body in bodies
-    )
+    graphs = tuple(_body(region, op, body, operands, open_, body.outputs, scope) for body in bodies)
     inputs = (region.value(env[op.inputs[0].name]), tuple(operands[i] for i in open_))
     outputs = region.names(op, scope)
     region.add(op, "If", inputs, {}, outputs, scope, graphs)
@@ -73,7 +72,7 @@ def _body(
     body: FunctionBody,
     operands: list[Any],
     open_: list[int],
-    ends: list[Any],
+    ends: Sequence[Any],
     scope: str,
 ) -> SourceGraph:
     child = type(region)(region.shared)

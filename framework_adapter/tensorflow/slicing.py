@@ -33,7 +33,7 @@ def strided_slice(
     new_axis_mask: int,
     shrink_axis_mask: int,
 ) -> Value:
-    """StridedSlice: x[begin:end:strides] where the masks stand for ``:``, ``...``, ``newaxis``, ``i``."""
+    """StridedSlice: x[begin:end:strides]; masks stand for ``:``, ``...``, ``newaxis``, ``i``."""
     steps = c.dims(strides)
     entries, new_axes = _entries(
         len(steps), c.rank(x), ellipsis_mask, new_axis_mask, shrink_axis_mask
@@ -81,9 +81,8 @@ def _picks_only(
     cut: list[tuple[int, _Entry]], begin_mask: int, end_mask: int, steps: tuple[Dim, ...]
 ) -> bool:
     whole = begin_mask & end_mask
-    return all(
-        e.shrink or (whole >> e.spec & 1 and steps[e.spec] == 1) for _, e in cut if e.spec is not None
-    )
+    specs = [e.spec for _, e in cut if e.spec is not None and not e.shrink]
+    return all(whole >> i & 1 and steps[i] == 1 for i in specs)
 
 
 def _pick(c: Context, x: Value, begin: Value, cut: list[tuple[int, _Entry]]) -> Value:
@@ -127,13 +126,14 @@ def _negative(d: Dim) -> bool:
 def _place(at: Dim | None, n: Dim, default: Dim) -> Dim:
     """A bound on an axis whose size or place is symbolic.
 
-    A fixed bound above 1 is clamped, as TensorFlow does; a symbolic one is taken to lie inside.
+    A fixed bound is clamped, as TensorFlow does, save where a size of at least 1 makes that
+    needless; a symbolic one is taken to lie inside.
     """
     if at is None:
         return default
-    if _negative(at):
-        return dm.add(n, at)
-    return dm.minimum(at, n) if isinstance(at, int) and at > 1 else at
+    if isinstance(at, int) and at not in (-1, 0, 1):
+        return dm.maximum(dm.add(n, at), 0) if at < 0 else dm.minimum(at, n)
+    return dm.add(n, at) if _negative(at) else at
 
 
 def _cut(c: Context, x: Value, cut: list[tuple[int, _Entry]], bounds: _Bounds) -> Value:

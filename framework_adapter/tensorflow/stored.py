@@ -1,4 +1,4 @@
-"""Models in files: SavedModel folders and frozen graphs, read without executing anything in them."""
+"""Models in files: SavedModel folders and frozen graphs, read without executing them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,28 @@ import numpy as np
 
 from cir.diagnostics import error
 from framework_adapter.source import InputSpec
+from framework_adapter.tensorflow.library import Library
 from framework_adapter.tensorflow.load import Loaded, Traced, Variable, failed
 
+#: Stateful ops that change nothing outside the model; no others are executed from a file.
+_HARMLESS = frozenset(
+    {
+        "VarHandleOp",
+        "VariableV2",
+        "ReadVariableOp",
+        "ResourceGather",
+        "ResourceGatherNd",
+        "Placeholder",
+        "Assert",
+        "Print",
+        "PrintV2",
+        "If",
+        "While",
+        "StatefulPartitionedCall",
+        "TensorListReserve",
+        "EmptyTensorList",
+    }
+)
 _NO_OUTPUT = ("NoOp", "Assert", "Const", "Placeholder", "CheckNumerics", "Print", "PrintV2")
 
 
@@ -36,7 +56,7 @@ class Stored:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def trace(self, specs: Sequence[InputSpec]) -> Traced:
-        """The graph with these input shapes. Raises CirError E105 for ops TensorFlow does not know."""
+        """The graph with these input shapes. CirError E105 for ops TensorFlow does not know."""
         import tensorflow as tf
 
         graph = tf.Graph()
@@ -60,11 +80,15 @@ class Stored:
         return Traced(graph, feeds, outputs, self.variables)
 
     def run(self, feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Run only the part of the graph that leads to the outputs."""
+        """Run only the part of the graph that leads to the outputs.
+
+        Raises CirError E105 when that part does more than compute, such as writing a file.
+        """
         import tensorflow as tf
 
         specs = [InputSpec(s.name, s.dtype, tuple(a.shape)) for s, a in zip(self.inputs, feeds)]
         traced = self.trace(specs)
+        _check_harmless(traced)
         with traced.graph.as_default(), tf.compat.v1.Session(graph=traced.graph) as session:
             for op_name, variable in self.variables.items():
                 handle = traced.graph.get_operation_by_name(op_name).outputs[0]
@@ -82,8 +106,32 @@ class Stored:
         return out
 
 
+def _check_harmless(traced: Traced) -> None:
+    from tensorflow.python.framework import op_def_registry
+
+    seen: dict[str, Any] = {}
+    stack = [t.op for _, t in traced.outputs]
+    while stack:
+        op = stack.pop()
+        if op.name not in seen:
+            seen[op.name] = op.node_def
+            stack.extend((*(t.op for t in op.inputs), *op.control_inputs))
+    nodes = list(seen.values())
+    for function in Library(traced.graph).closure(nodes):
+        nodes.extend(function.node_def)
+    for node in nodes:
+        definition = op_def_registry.get(node.op)
+        if definition is not None and definition.is_stateful and node.op not in _HARMLESS:
+            raise error(
+                "E105",
+                f"the model was not run: it holds {node.op} ({node.name})",
+                why="of a file only ops without side effects are executed",
+                fix="load the model in Python and pass the object, if you trust the file",
+            )
+
+
 def frozen_graph(path: Path) -> Loaded:
-    """A GraphDef file whose variables are constants. Inputs: its placeholders; outputs: unread results."""
+    """A GraphDef file without variables: placeholders are inputs, unread results outputs."""
     from tensorflow.core.framework import graph_pb2
 
     graph_def = _parse(path, graph_pb2.GraphDef())
@@ -116,7 +164,7 @@ def saved_model(folder: Path) -> Loaded:
         raise error(
             "E105",
             f"{folder.name} holds no signature",
-            fix="save with tf.saved_model.save(model, folder, signatures=...) or model.export(folder)",
+            fix="save with tf.saved_model.save(..., signatures=...) or model.export(folder)",
         )
     signature, graph_def = signatures[key], meta.graph_def
     functions = {f.signature.name: f for f in graph_def.library.function}
@@ -138,7 +186,8 @@ def _parse(path: Path, message: Any) -> Any:
     except OSError as exc:
         raise error("E101", f"cannot read {path}", why=str(exc)) from exc
     except Exception as exc:  # protobuf's DecodeError
-        raise error("E105", f"{path.name} is not a valid {type(message).__name__}", why=str(exc)) from exc
+        what = f"{path.name} is not a valid {type(message).__name__}"
+        raise error("E105", what, why=str(exc)) from exc
     return message
 
 
@@ -174,7 +223,7 @@ def _info_type(info: Any) -> tuple[str, Any]:
 def _input_order(signature: Any, graph_def: Any, functions: Mapping[str, Any]) -> list[str]:
     """Signature inputs in the order of the innermost function that takes them all.
 
-    A signature is a mapping, alphabetical in the file; the Python function behind it has the real order.
+    A signature is alphabetical in the file; the function behind it has the real order.
     """
     names = sorted(signature.inputs, key=_natural)
     alias = {_node(signature.inputs[n].name)[0]: n for n in names}
@@ -202,7 +251,7 @@ def _input_order(signature: Any, graph_def: Any, functions: Mapping[str, Any]) -
 
 
 def _variables(folder: Path, meta: Any, functions: Mapping[str, Any]) -> dict[str, Variable]:
-    """Variable op name -> its value in the checkpoint, by reading what the restore function assigns."""
+    """Variable op name -> its value in the checkpoint, as the restore function would assign."""
     import tensorflow as tf
 
     restore = meta.saver_def.restore_op_name

@@ -1,4 +1,4 @@
-"""Walk a tf.Graph from its outputs: functions are inlined, variables become constants, noise goes."""
+"""Walk a tf.Graph from its outputs: functions go inline, variables become constants."""
 
 from __future__ import annotations
 
@@ -19,13 +19,35 @@ from framework_adapter.tensorflow.load import Traced, Variable
 
 #: Ops that hand on their first input.
 _SAME = frozenset(
-    "Identity IdentityN StopGradient PreventGradient CheckNumerics CheckNumericsV2 Snapshot "
-    "PlaceholderWithDefault EnsureShape DebugGradientIdentity ReadVariableOp DebugIdentityV3".split()
+    {
+        "Identity",
+        "IdentityN",
+        "StopGradient",
+        "PreventGradient",
+        "CheckNumerics",
+        "CheckNumericsV2",
+        "Snapshot",
+        "PlaceholderWithDefault",
+        "EnsureShape",
+        "DebugGradientIdentity",
+        "ReadVariableOp",
+        "DebugIdentityV3",
+    }
 )
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _ASSIGN = frozenset(
-    "AssignVariableOp AssignAddVariableOp AssignSubVariableOp ResourceScatterUpdate ResourceScatterAdd "
-    "ResourceScatterNdUpdate ResourceScatterNdAdd Assign AssignAdd AssignSub".split()
+    {
+        "AssignVariableOp",
+        "AssignAddVariableOp",
+        "AssignSubVariableOp",
+        "ResourceScatterUpdate",
+        "ResourceScatterAdd",
+        "ResourceScatterNdUpdate",
+        "ResourceScatterNdAdd",
+        "Assign",
+        "AssignAdd",
+        "AssignSub",
+    }
 )
 _HANDLES = ("VarHandleOp", "VariableV2", "Variable", "Placeholder")
 _BRANCHES = ("If", "StatelessIf")
@@ -52,8 +74,8 @@ def walk(traced: Traced, specs: Sequence[InputSpec], outputs: Sequence[Any]) -> 
         shared.taken.add(str(spec.name))
     control = getattr(traced.graph, "control_outputs", ())
     _note_writes(region, [*(t.op for t in outputs), *control], {})
-    region.run(traced.graph, outputs, env, "")
     shared.check_state()
+    region.run(traced.graph, outputs, env, "")
     names = tuple(region.value(env[t.name]).name for t in outputs)
     nodes, consts = region.live(names)
     return SourceGraph("tensorflow", inputs, names, nodes, consts, layout="channels_last")
@@ -178,7 +200,9 @@ class Region:
 
     def names(self, op: Any, scope: str) -> tuple[str, ...]:
         """Value names of an op's results: ``node``, ``node:1``, ..."""
-        base = self.shared.unique(f"{scope}/{op.name}" if scope and op.name in self.shared.taken else op.name)
+        base = self.shared.unique(
+            f"{scope}/{op.name}" if scope and op.name in self.shared.taken else op.name
+        )
         return tuple(base if i == 0 else f"{base}:{i}" for i in range(len(op.outputs)))
 
     def add(
@@ -242,7 +266,7 @@ def _reachable(graph: Any, ends: Sequence[Any], env: Mapping[str, Any]) -> list[
 
 
 def _note_writes(region: Region, starts: Sequence[Any], owners: Mapping[str, Variable]) -> None:
-    """Note the variables that ops on the way to ``starts`` write, control edges and functions included.
+    """Note variables written on the way to ``starts``, control edges and functions included.
 
     ``owners`` maps the handles that a function got as arguments to their variables.
     """
@@ -265,7 +289,9 @@ def _note_writes(region: Region, starts: Sequence[Any], owners: Mapping[str, Var
         for attr in _BODIES.get(op.type, ()):
             body = region.function(op, attr)
             operands = op.inputs[1:] if op.type in _BRANCHES else op.inputs
-            inner = {a.name: v for a, t in zip(body.inputs, operands) if (v := owner(t)) is not None}
+            inner = {
+                a.name: v for a, t in zip(body.inputs, operands) if (v := owner(t)) is not None
+            }
             _note_writes(region, [*(t.op for t in body.outputs), *body.control_outputs], inner)
 
 
@@ -301,7 +327,7 @@ _UNKNOWN = object()
 
 
 def _plain(value: Any) -> Any:
-    """An attribute as a Python value: dtype names, tuples for shapes and lists, -1 for open sizes."""
+    """An attribute as a Python value: dtype names, tuples for shapes and lists, -1 for open."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, float):

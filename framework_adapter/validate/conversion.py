@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from framework_adapter.validate.report import MappedNode, MappingGroup, Report, 
 
 if TYPE_CHECKING:
     from framework_adapter.api import Program
+    from framework_adapter.emission import EmitResult
 
 #: Seconds that measuring run times may take, by mode.
 LATENCY_SECONDS = {"auto": 2.5, "full": 5.0}
@@ -30,8 +31,7 @@ def validate_conversion(
     source_run: runner.Run,
     artifact_run: runner.Run,
     mode: str = "auto",
-    emitted: Any,
-    input_layout: str = "source",
+    emitted: EmitResult,
     target: str = "onnx",
     progress: Callable[[str], None] | None = None,
 ) -> Report:
@@ -42,8 +42,7 @@ def validate_conversion(
         source_run: runs the source model: inputs in order -> outputs in order.
         artifact_run: runs what was written, likewise.
         mode: ``auto``, or ``full`` (three seeds, more sizes, errors of every node).
-        emitted: what the backend wrote: ``path``, and ``mapping`` from node to emitted names.
-        input_layout: as in ``convert``.
+        emitted: what the backend wrote.
         target: name of the target format.
         progress: called with a short text at the start of each part.
 
@@ -51,7 +50,7 @@ def validate_conversion(
         Report.
     """
     say = progress or (lambda text: None)
-    edges = edges_between(program.lowered.graph, program.model.graph, input_layout)
+    edges = edges_between(program.lowered.graph, program.model.graph, program.input_layout)
     is_onnx = emitted.path.suffix == ".onnx"
     report = runner.compare(
         source_run,
@@ -86,10 +85,9 @@ def validate_conversion(
         )
     types = engine.node_types(emitted.path) if is_onnx else {}
     counts = {
-        name: program.stats[f"nodes_{name}"]
-        for name in ("source", "lowered", "canonical", "fused", "emitted")
-        if f"nodes_{name}" in program.stats
+        name: program.stats[f"nodes_{name}"] for name in ("source", "lowered", "canonical", "fused")
     }
+    counts["emitted"] = emitted.node_count
     return replace(
         report,
         localization=found,

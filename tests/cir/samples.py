@@ -146,7 +146,9 @@ def models(draw: st.DrawFn) -> Model:
             case 4:
                 w = np.full((3, 7), draw(number), np.float32)
                 (wide,) = b.emit("matmul", [a, b.const(w)])
-                out = b.emit("slice", [wide], {"axes": -1, "starts": [1], "ends": [4], "steps": [1]})
+                out = b.emit(
+                    "slice", [wide], {"axes": -1, "starts": [1], "ends": [4], "steps": [1]}
+                )
             case 5:
                 low = draw(st.none() | number.filter(lambda v: v <= 0))
                 high = draw(st.none() | number.filter(lambda v: v >= 0))

@@ -273,3 +273,14 @@ def test_manager_catches_a_pass_that_breaks_the_graph() -> None:
     with pytest.raises(CirError) as e:
         PassManager([Stage("s", (broken,))]).run(Model(graph))
     assert e.value.code == "E303"
+
+
+def test_work_on_a_channels_last_input_moves_behind_its_transpose() -> None:
+    g = G()
+    x = g.x("n", 8, 8, 3)
+    h = g.pad(g.mul(x, g.w(3)), pads=(0, 1, 1, 0, 0, 1, 1, 0))
+    h = g.transpose(h, perm=(0, 3, 1, 2))
+    graph = g.b.finish([g.relu(h)])
+    after = settle(graph)
+    check(graph, after)
+    assert ops(after) == ["transpose", "mul", "pad", "relu"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cir.diagnostics import CirError
 from cir.graph import Graph, Model
@@ -73,11 +74,13 @@ def test_regions_are_indented_below_their_node() -> None:
 
 
 def test_types_are_inferred_when_a_person_leaves_them_out() -> None:
-    m = parse_text("""
+    m = parse_text(
+        """
         # a comment
 
         cir 1.0
-        """.replace(" ", "").replace("cir", "cir ") + """
+        """.replace(" ", "").replace("cir", "cir ")
+        + """
 graph g
 input x: float32[b, 2*n]
 input m: bool[4]
@@ -85,7 +88,8 @@ w = nonzero(m)
 y = reshape(x, shape=("2*n", "b"))
 h = sum(y, axis=0)
 return y, h, w
-""")
+"""
+    )
     assert str(m.graph.types["h"]) == "float32[1, b]"
     assert str(m.graph.types["w"]) == "int64[u0, 1]"
 
@@ -169,3 +173,20 @@ def test_the_result_is_verified(tail: str, code: str) -> None:
     with pytest.raises(CirError) as info:
         parse_text(HEAD + tail)
     assert info.value.code == code
+
+
+TEXTS = [print_text(m) for m in samples.all_models().values()]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(TEXTS), st.data())
+def test_any_text_is_a_model_or_a_coded_error(text: str, data: st.DataObject) -> None:
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(text)))
+        to = at + data.draw(st.integers(0, 12))
+        new = data.draw(st.text("abxyu019_. \n,:=()[]{}\"'#-*/@", max_size=8))
+        text = text[:at] + new + text[to:]
+    try:
+        parse_text(text)
+    except CirError as exc:
+        assert {d.code for d in exc.diagnostics} <= {"E301", "E302", "E303", "E304", "E305"}

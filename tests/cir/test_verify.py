@@ -97,7 +97,7 @@ BROKEN: dict[str, tuple[Graph, str, str]] = {
     "attribute unknown": (node(G, 1, attrs={"axis": -1, "b": 1}), "E304", "no attribute 'b'"),
     "attribute not canonical": (node(G, 1, attrs={"axis": 1}), "E304", "store axis=-1"),
     "attribute of another type": (node(G, 1, attrs={"axis": -1.0}), "E304", "not canonical"),
-    "region too many": (node(G, 1, regions=(G,)), "E304", "has 1 regions, needs none"),
+    "region too many": (node(G, 1, regions=(Graph("r", (), (), (), {}),)), "E304", "has 1 regions, needs none"),
     "constant of another type": (
         graph(types={**G.types, "w": TensorType("float32", (1,))}), "E304", "'w' is float32[3]",
     ),
@@ -163,8 +163,8 @@ def test_a_made_up_symbol_may_have_any_name_and_later_knowledge_is_no_error() ->
 
 def test_findings_are_collected_to_a_limit() -> None:
     g = chain(400)
-    types = {k: TensorType("float16", t.shape) if k != "x" else t for k, t in g.types.items()}
-    assert len(codes(g.with_(types=types))) == 50
+    bad = tuple(n.with_(attrs={"made": "up"}) for n in g.nodes)
+    assert len(codes(g.with_(nodes=bad))) == 50
     two = node(node(G, 0, op="mull"), 1, op="sofmax")
     assert codes(two) == ["E304", "E304"]
 
@@ -174,8 +174,11 @@ def test_memory_skips_only_what_is_the_same() -> None:
     verify(G, seen=seen)
     assert set(seen.nodes) == set(G.nodes)
     wrong = {**G.types, "x": TensorType("float32", ("n", 4)), "h": TensorType("float32", ("n", 4))}
-    with pytest.raises(CirError):
-        verify(G.with_(types=wrong), seen=seen)
+    for _ in range(2):
+        with pytest.raises(CirError):
+            verify(G.with_(types=wrong), seen=seen)
+        with pytest.raises(CirError, match="not canonical"):
+            verify(BROKEN["dim not canonical"][0], seen=seen)
     more = G.with_(
         nodes=(*G.nodes, Node("relu", ("y",), ("z",))), types={**G.types, "z": F}, outputs=("z",)
     )
@@ -190,13 +193,13 @@ def test_verification_of_14000_nodes_is_quick() -> None:
     seen = Checked()
     cold = warm = 9.0
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         verify(g)
-        cold = min(cold, time.perf_counter() - start)
+        cold = min(cold, time.process_time() - start)
     verify(g, seen=seen)
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         verify(g, seen=seen)
-        warm = min(warm, time.perf_counter() - start)
+        warm = min(warm, time.process_time() - start)
     print(f"14,000 nodes: {cold:.3f} s cold, {warm:.3f} s unchanged")
     assert cold < 0.6 and warm < 0.15

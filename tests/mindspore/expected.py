@@ -40,12 +40,21 @@ def _attention(q: Any, k: Any, v: Any, *rest: Any) -> Any:
     return [None, None, None, y if layout == 1 else y.transpose(1, 2).flatten(2)]
 
 
-def _conv_padding(x: Any, w: Any, b: Any, stride: Any, padding: int, dilation: Any, groups: int) -> Any:
+def _conv_padding(
+    x: Any, w: Any, b: Any, stride: Any, padding: int, dilation: Any, groups: int
+) -> Any:
     return F.conv1d(x, w, b, stride, {1: "same", 2: "valid"}[padding], dilation, groups)
 
 
 def _conv_transpose(
-    x: Any, w: Any, b: Any, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any
+    x: Any,
+    w: Any,
+    b: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
 ) -> Any:
     return F.conv_transpose2d(x, w, b, stride, padding, output_padding, groups, dilation)
 
@@ -54,7 +63,9 @@ def _upsample(x: Any, size: Any, scales: Any, align: bool) -> Any:
     return F.interpolate(x, size, scales, "bilinear", align)
 
 
-def _batch_norm(x: Any, w: Any, b: Any, mean: Any, var: Any, training: bool, m: float, eps: float) -> Any:
+def _batch_norm(
+    x: Any, w: Any, b: Any, mean: Any, var: Any, training: bool, m: float, eps: float
+) -> Any:
     return [F.batch_norm(x, mean, var, w, b, False, m, eps), None, None]
 
 
@@ -157,6 +168,7 @@ EXPECTED: Mapping[str, Callable[..., Any]] = {
     "Std": lambda x, dim, correction, keep: torch.std(x, dim, correction=correction, keepdim=keep),
     "SubScalar": lambda x, y, alpha: x - alpha * y,
     "Swiglu": _swiglu,
+    "TensorToTuple": lambda x: list(x),
     "Threshold": F.threshold,
     "TopkExt": torch.topk,
     "TrilExt": torch.tril,

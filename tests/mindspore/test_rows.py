@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("mindspore")
-sys.path.insert(0, str(Path(__file__).parent))
-
-import expected  # noqa: E402
-import primitive  # noqa: E402
 
 from cir import dtype as dt  # noqa: E402
 from cir.graph import TensorType  # noqa: E402
 from framework_adapter import mapping, samples  # noqa: E402
+from framework_adapter.lowering import lower  # noqa: E402
 from framework_adapter.mapping import Row  # noqa: E402
+from tests.mindspore import expected, primitive  # noqa: E402
 
 TABLE = mapping.load("mindspore")
 #: Made by the extraction, not by MindSpore: tested with whole cells.
 REGIONS = ("cond", "while_loop")
-#: Shape's scalars are Python numbers in MindSpore; TensorMove exists in files only.
 CASES = [
     pytest.param(row, sample, id=f"{row.ops[0]}-{i}")
     for row in TABLE.unique_rows()
@@ -74,7 +69,5 @@ def test_strided_slice_is_python_slicing(index: Any, masks: dict[str, Any]) -> N
     graph, feeds = samples.graph(
         "mindspore", "StridedSlice", [x], masks, [TensorType("float32", want.shape)]
     )
-    from framework_adapter.lowering import lower
-
     got = samples.interpret(lower(graph, TABLE), feeds)[0]
     assert np.array_equal(got, want)

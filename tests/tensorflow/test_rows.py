@@ -17,8 +17,8 @@ from framework_adapter.tensorflow import FRONTEND
 tf = pytest.importorskip("tensorflow")
 
 TABLE = load("tensorflow")
-#: Rows whose operands no sample can spell; tests/tensorflow/test_control.py runs them.
-ELSEWHERE = {"If", "While", *(op for op in TABLE.rows if op.startswith("TensorList"))}
+#: Rows whose operands or results no sample can spell; test_control.py and test_models.py run them.
+ELSEWHERE = {"If", "While", "Bitcast", *(op for op in TABLE.rows if op.startswith("TensorList"))}
 CASES = [
     pytest.param(op, sample, id=f"{op}-{i}")
     for op, row in TABLE.rows.items()
@@ -27,7 +27,9 @@ CASES = [
 ]
 
 
-def call(op: str, sample: Sequence[Any], kept: Sequence[int] | None) -> tuple[Callable[..., Any], list[np.ndarray]]:
+def call(
+    op: str, sample: Sequence[Any], kept: Sequence[int] | None
+) -> tuple[Callable[..., Any], list[np.ndarray]]:
     """A function that applies one TensorFlow op, and the arrays it takes."""
     from tensorflow.python.framework import op_def_library, op_def_registry
 
@@ -47,7 +49,10 @@ def call(op: str, sample: Sequence[Any], kept: Sequence[int] | None) -> tuple[Ca
             return len(feeds) - 1, "feed"
         return [template(i, False) for i in x] if isinstance(x, tuple) else x
 
-    wanted = [template(x, a.type == tf.resource.as_datatype_enum) for x, a in zip(operands, arguments, strict=True)]
+    wanted = [
+        template(x, a.type == tf.resource.as_datatype_enum)
+        for x, a in zip(operands, arguments, strict=True)
+    ]
 
     def function(*tensors: Any) -> Any:
         def fill(x: Any) -> Any:
@@ -74,7 +79,9 @@ def call(op: str, sample: Sequence[Any], kept: Sequence[int] | None) -> tuple[Ca
 
 def defaults(definition: Any) -> dict[str, Any]:
     """Default attributes of an op, those that follow from its operands left out."""
-    implied = {n for a in definition.input_arg for n in (a.type_attr, a.number_attr, a.type_list_attr)}
+    implied = {
+        n for a in definition.input_arg for n in (a.type_attr, a.number_attr, a.type_list_attr)
+    }
     found = {}
     for attr in definition.attr:
         if attr.HasField("default_value") and attr.name not in implied:

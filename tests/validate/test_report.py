@@ -12,6 +12,7 @@ import pytest
 from cir.diagnostics import pages
 from cir.graph import Model
 from cir.passes import Context, Record
+from framework_adapter.emission import EmitResult
 from framework_adapter.source import InputSpec, Ref, SourceGraph, SourceNode
 from framework_adapter.validate import Report, compare, engine, validate_conversion
 from framework_adapter.validate import conversion as conv
@@ -48,9 +49,10 @@ def converted(model: Model, path: Path) -> tuple[Any, Any]:
         specs=[InputSpec("x", "float32", t["x"].shape, X)],
         ctx=ctx,
         digest="ab" * 32,
-        stats={"nodes_source": 5, "nodes_lowered": 5, "nodes_fused": 3, "nodes_emitted": 3},
+        stats={"nodes_source": 5, "nodes_lowered": 5, "nodes_canonical": 3, "nodes_fused": 3},
+        input_layout="source",
     )
-    return program, SimpleNamespace(path=path, mapping=MAPPING)
+    return program, EmitResult(path, (path,), 3, MAPPING)
 
 
 def validated(tmp_path: Path, mode: str = "full", **wrong: Any) -> Report:
@@ -85,7 +87,13 @@ def test_a_conversion_is_described_in_full(tmp_path: Path) -> None:
     ]
     assert report.mapping[1].nodes[0].place == "net.py:11"
     assert report.absorbed == {"aten.dropout.default": 1}
-    assert report.counts == {"source": 5, "lowered": 5, "fused": 3, "emitted": 3}
+    assert list(report.counts.items()) == [
+        ("source", 5),
+        ("lowered", 5),
+        ("canonical", 3),
+        ("fused", 3),
+        ("emitted", 3),
+    ]
     assert report.environment["torch"] == "2.x"
     assert "ONNX Runtime" in report.environment["Threads"]
     assert "given example" in report.inputs[0]

@@ -6,6 +6,7 @@ its samples are its test.
 
 from framework_adapter.pytorch.handlers.control import *  # noqa: F403
 from framework_adapter.pytorch.handlers.create import *  # noqa: F403
+from framework_adapter.pytorch.handlers.grids import *  # noqa: F403
 from framework_adapter.pytorch.handlers.index import *  # noqa: F403
 from framework_adapter.pytorch.handlers.nn import *  # noqa: F403
 from framework_adapter.pytorch.handlers.reduce import *  # noqa: F403

@@ -45,9 +45,7 @@ def scalar_tensor(c: Context, node: SourceNode, value: Any) -> Any:
     return c.cast(made, c.out.dtype) if c.out else made
 
 
-def arange(
-    c: Context, node: SourceNode, end: Any, start: Any = 0, step: Any = 1
-) -> Any:
+def arange(c: Context, node: SourceNode, end: Any, start: Any = 0, step: Any = 1) -> Any:
     assert c.out is not None
     dtype = c.out.dtype
     return c.op("arange", *[c.cast(c.tensor(v, dtype), dtype) for v in (start, end, step)])
@@ -55,6 +53,11 @@ def arange(
 
 def linspace(c: Context, node: SourceNode, start: Any, end: Any, steps: Any) -> Any:
     assert c.out is not None
+    if isinstance(start, Value) or isinstance(end, Value):
+        n = c.scalar(steps)
+        a, b = (c.cast(c.tensor(v, c.out.dtype), c.out.dtype) for v in (start, end))
+        way = c.tensor([i / max(n - 1, 1) for i in range(n)], c.out.dtype)
+        return c.run("a + (b - a) * t", a=a, b=b, t=way)
     numbers = [c.scalar(v) for v in (start, end, steps)]
     return c.tensor(np.linspace(*numbers).tolist(), c.out.dtype)
 
@@ -84,9 +87,13 @@ def nan_to_num(
     limits = np.finfo(np.float32 if dtype == "bfloat16" else to_numpy(dtype))
     high = float(limits.max) if posinf is None else posinf
     low = float(limits.min) if neginf is None else neginf
-    x = c.run("y = where(isnan(x), cast(n, dtype=x.dtype), x)", x=self, n=0.0 if nan is None else nan)
+    x = c.run(
+        "y = where(isnan(x), cast(n, dtype=x.dtype), x)", x=self, n=0.0 if nan is None else nan
+    )
     x = c.run("y = where(equal(x, inf), cast(n, dtype=x.dtype), x)", x=x, n=high, inf=float("inf"))
-    return c.run("y = where(equal(x, inf), cast(n, dtype=x.dtype), x)", x=x, n=low, inf=-float("inf"))
+    return c.run(
+        "y = where(equal(x, inf), cast(n, dtype=x.dtype), x)", x=x, n=low, inf=-float("inf")
+    )
 
 
 def random(c: Context, node: SourceNode, rest: Any) -> Any:
@@ -97,4 +104,6 @@ def random(c: Context, node: SourceNode, rest: Any) -> Any:
 
 
 def complex_numbers(c: Context, node: SourceNode, rest: Any) -> Any:
-    raise c.refuse("complex numbers are not supported", "write it with a real and an imaginary part")
+    raise c.refuse(
+        "complex numbers are not supported", "write it with a real and an imaginary part"
+    )

@@ -35,7 +35,9 @@ def index_tensor(c: Context, node: SourceNode, self: Value, indices: Any) -> Any
     if not adjacent or before == 0:
         return y
     k = c.rank(y) - len(rest)  # rank of the broadcast index
-    return c.op("transpose", y, perm=(*range(k, k + before), *range(k), *range(k + before, c.rank(y))))
+    return c.op(
+        "transpose", y, perm=(*range(k, k + before), *range(k), *range(k + before, c.rank(y)))
+    )
 
 
 def _covers(c: Context, x: Value, mask: Value) -> bool:
@@ -92,9 +94,7 @@ def index_put(
     return c.op("scatter_nd", self, stacked, updates, reduction="add" if accumulate else "none")
 
 
-def _put_behind(
-    c: Context, x: Value, given: list[Any], values: Value, accumulate: bool
-) -> Value:
+def _put_behind(c: Context, x: Value, given: list[Any], values: Value, accumulate: bool) -> Value:
     """Indexed axes that are not the first ones: bring them to the front, write, bring them back."""
     axes = [a for a, i in enumerate(given) if i is not None]
     n = c.rank(x)
@@ -158,7 +158,9 @@ def slice_scatter(
     if step == 1:
         return _spliced(c, self, src, a, lo, hi)
     if not isinstance(lo, int) or not isinstance(hi, int):
-        raise c.refuse("writing every n-th element of a symbolic axis", "give the axis a fixed size")
+        raise c.refuse(
+            "writing every n-th element of a symbolic axis", "give the axis a fixed size"
+        )
     places = c.tensor(tuple(range(lo, hi, step)), "int64")
     shape = [1] * c.rank(self)
     shape[a] = len(range(lo, hi, step))
@@ -174,3 +176,47 @@ def _spliced(c: Context, x: Value, new: Value, a: int, lo: Dim, hi: Dim) -> Valu
     if not dm.equal(hi, n):
         parts.append(cut(c, x, a, hi, n))
     return c.op("concat", *parts, axis=a) if len(parts) > 1 else parts[0]
+
+
+def index_copy(
+    c: Context, node: SourceNode, self: Value, dim: int, index: Value, source: Value
+) -> Any:
+    a = axis(dim, c.rank(self))
+    if c.rank(index) == 0:
+        index = c.op("reshape", index, shape=(1,))
+    return index_put(c, node, self, (None,) * a + (index,), source, False)
+
+
+def put(
+    c: Context, node: SourceNode, self: Value, index: Value, source: Value, accumulate: bool
+) -> Any:
+    flat = c.op("reshape", self, shape=(dm.product(c.shape(self)),))
+    n = (dm.product(c.shape(index)),)
+    index, source = c.op("reshape", index, shape=n), c.op("reshape", source, shape=n)
+    kind = "add" if accumulate else "none"
+    y = c.op("scatter_elements", flat, index, source, axis=0, reduction=kind)
+    return c.op("reshape", y, shape=c.shape(self))
+
+
+def bucketize(
+    c: Context, node: SourceNode, self: Value, boundaries: Value, out_int32: bool, right: bool
+) -> Any:
+    return _counted(c, boundaries, self, right)
+
+
+def searchsorted(
+    c: Context, node: SourceNode, sorted_sequence: Value, self: Value, right: bool, side: Any,
+    **unused: Any,
+) -> Any:  # fmt: skip
+    return _counted(c, sorted_sequence, self, right or side == "right")
+
+
+def _counted(c: Context, edges: Value, x: Value, right: bool) -> Value:
+    """How many edges lie before each element: those below it, with ``right`` also those equal."""
+    assert c.out is not None
+    column = c.op("reshape", x, shape=(*c.shape(x), 1))
+    if c.rank(edges) > 1:
+        *lead, n = c.shape(edges)
+        edges = c.op("reshape", edges, shape=(*lead, 1, n))
+    before = c.run("less_equal(e, x)" if right else "less(e, x)", e=edges, x=column)
+    return c.run("sum(cast(b, dtype=d), axis=[-1], keepdims=False)", b=before, d=c.out.dtype)

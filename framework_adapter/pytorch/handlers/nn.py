@@ -13,6 +13,7 @@ from cir.dim import Dim
 from cir.expr import ntuple
 from framework_adapter.context import Context, Value
 from framework_adapter.functions import same_pads
+from framework_adapter.pytorch.handlers.shape import cut
 from framework_adapter.source import SourceNode
 
 
@@ -100,9 +101,10 @@ def avg_pool(
         "ceil_mode": ceil_mode,
         "count_include_pad": count_include_pad,
     }
-    if divisor_override is not None:
-        if ceil_mode or not count_include_pad and any(ntuple(padding, n)):
-            raise c.refuse("divisor_override with ceil_mode or padding", "leave divisor_override out")
+    if divisor_override is not None:  # windows in padding count whole, so mean * k is the sum
+        if ceil_mode:
+            raise c.refuse("divisor_override with ceil_mode", "leave divisor_override out")
+        attrs["count_include_pad"] = True
     y = _batched(c, self, n, lambda x: c.op("avg_pool", x, **attrs))
     if divisor_override is None:
         return y
@@ -153,17 +155,19 @@ def adaptive_max_pool(c: Context, node: SourceNode, self: Value, output_size: An
     axes = [len(shape) - n + i for i in range(n)]
     if all(s == 1 for s in sizes):
         return c.op("amax", self, axis=axes, keepdims=True), None
-    strides = []
+    x = self
     for a, size in zip(axes, sizes):
         n_in = shape[a]
-        if not isinstance(n_in, int) or not isinstance(size, int) or n_in % size:
-            raise c.refuse(
-                f"adaptive max pooling of {n_in} elements to {size}",
-                "use an output size that divides the input's",
-            )
-        strides.append(n_in // size)
-    attrs = {"kernel": strides, "strides": strides, "pads": (0,) * 2 * n, "dilations": (1,) * n}
-    return _batched(c, self, n, lambda x: c.op("max_pool", x, **attrs)), None
+        if not isinstance(n_in, int) or not isinstance(size, int):
+            raise c.refuse("adaptive pooling of a symbolic axis", "give the axis a fixed size")
+        if n_in % size == 0:
+            grouped = (*c.shape(x)[:a], size, n_in // size, *c.shape(x)[a + 1 :])
+            x = c.op("amax", c.op("reshape", x, shape=grouped), axis=[a + 1], keepdims=False)
+            continue
+        windows = [(i * n_in // size, -(-(i + 1) * n_in // size)) for i in range(size)]
+        parts = [c.op("amax", cut(c, x, a, lo, hi), axis=[a], keepdims=True) for lo, hi in windows]
+        x = c.op("concat", *parts, axis=a)
+    return x, None
 
 
 def _spatial(node: SourceNode) -> int:

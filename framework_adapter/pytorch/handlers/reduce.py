@@ -31,6 +31,13 @@ def deviation(
     return c.op("sqrt", variance(c, node, self, dim, correction, keepdim))
 
 
+def deviation_mean(
+    c: Context, node: SourceNode, self: Value, dim: Any, correction: Any, keepdim: bool
+) -> Any:
+    var, mean = variance_mean(c, node, self, dim, correction, keepdim)
+    return c.op("sqrt", var), mean
+
+
 def variance_all(c: Context, node: SourceNode, self: Value, unbiased: bool) -> Any:
     return _variance(c, self, None, int(unbiased), False)
 
@@ -93,6 +100,28 @@ def vector_norm(
     if p == 0:
         return c.run("sum(cast(not_equal(x, 0), dtype=x.dtype), axis=a, keepdims=k)", **bound)
     return c.run("pow(sum(pow(abs(x), p), axis=a, keepdims=k), q)", p=float(p), q=1 / p, **bound)
+
+
+def distance(c: Context, node: SourceNode, self: Value, other: Value, p: Any) -> Any:
+    return vector_norm(c, node, c.op("sub", self, other), p)
+
+
+def pairwise_distance(
+    c: Context, node: SourceNode, x1: Value, x2: Value, p: Any, eps: float, keepdim: bool
+) -> Any:
+    gap = c.op("add", c.op("sub", x1, x2), float(eps))
+    return vector_norm(c, node, gap, p, (-1,), keepdim)
+
+
+def cross(c: Context, node: SourceNode, self: Value, other: Value, dim: int) -> Any:
+    """Component i is a[i+1] b[i+2] - a[i+2] b[i+1], counted modulo 3."""
+
+    def turned(x: Value, first: int) -> Value:
+        order = c.tensor([(first + i) % 3 for i in range(3)], "int64")
+        return c.op("gather", x, order, axis=dim)
+
+    ahead = c.op("mul", turned(self, 1), turned(other, 2))
+    return c.op("sub", ahead, c.op("mul", turned(self, 2), turned(other, 1)))
 
 
 def addmm(

@@ -241,31 +241,34 @@ def _wrapped(c: Context, x: Value, lows: Sequence[Dim], highs: Sequence[Dim]) ->
     return x
 
 
-def diagonal(c: Context, node: SourceNode, self: Value, offset: int, dim1: int, dim2: int) -> Any:
-    shape = c.shape(self)
-    a, b = axis(dim1, len(shape)), axis(dim2, len(shape))
-    rest = [i for i in range(len(shape)) if i not in (a, b)]
-    x = c.op("transpose", self, perm=(*rest, a, b))
-    rows, columns = shape[a], shape[b]
-    if not isinstance(rows, int) or not isinstance(columns, int):
-        raise c.refuse("the diagonal of symbolic axes is not supported", "give the axes fixed sizes")
-    row, column = max(-offset, 0), max(offset, 0)
-    n = max(min(rows - row, columns - column), 0)
-    x = c.op("reshape", x, shape=(*(shape[i] for i in rest), rows * columns))
-    places = [(row + i) * columns + column + i for i in range(n)]
-    return c.op("gather", x, c.tensor(tuple(places), "int64"), axis=-1)
+def shaped_as_reported(c: Context, node: SourceNode, tensors: Any) -> Any:
+    """Each tensor in the shape the exporter reports for it: new axes of size 1, or broadcast."""
+    out = []
+    for x, t in zip(tensors, c.outs):
+        assert t is not None
+        if dm.equal(dm.product(t.shape), dm.product(c.shape(x))):
+            out.append(c.op("reshape", x, shape=t.shape) if t.shape != c.shape(x) else x)
+        else:
+            out.append(c.op("expand", x, shape=t.shape))
+    return tuple(out)
 
 
-def unfold(c: Context, node: SourceNode, self: Value, dimension: int, size: int, step: int) -> Any:
-    a = axis(dimension, c.rank(self))
-    n = c.shape(self)[a]
-    if not isinstance(n, int):
-        raise c.refuse("unfold of a symbolic axis is not supported", "give the axis a fixed size")
-    starts = range(0, n - size + 1, step)
-    places = c.tensor(tuple(tuple(s + i for i in range(size)) for s in starts), "int64")
-    x = c.op("gather", self, places, axis=a)
-    r = c.rank(x)
-    return c.op("transpose", x, perm=(*range(a + 1), *range(a + 2, r), a + 1))
+def split_by_name(c: Context, node: SourceNode, self: Value, parts: Any) -> Any:
+    kind = node.op.split(".")[1][0]
+    dim = {"h": 0 if c.rank(self) == 1 else 1, "v": 0, "d": 2}[kind]
+    return split(c, node, self, parts, dim)
+
+
+def diff(
+    c: Context, node: SourceNode, self: Value, n: int, dim: int, prepend: Any, append: Any
+) -> Any:
+    parts = [x for x in (prepend, self, append) if x is not None]
+    x = c.op("concat", *parts, axis=dim) if len(parts) > 1 else self
+    a = axis(dim, c.rank(x))
+    for _ in range(n):
+        size = c.shape(x)[a]
+        x = c.op("sub", cut(c, x, a, 1, size), cut(c, x, a, 0, dm.sub(size, 1)))
+    return x
 
 
 def _many(x: Any) -> tuple[Any, ...]:

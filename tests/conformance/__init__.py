@@ -1,0 +1,1 @@
+"""Networks written natively in each framework, and the runner that compares what becomes of them."""
