@@ -250,6 +250,18 @@ def _transpose_first(v: View) -> tuple[int, ...] | None:
 
 
 def _sorted_axes(groups: list[tuple[int, ...]], rank: dict[int, int]) -> list[int]:
-    """Axes in the order of their first atom's rank; size-1 axes keep their place in the list."""
-    data = iter(sorted((i for i, g in enumerate(groups) if g), key=lambda i: rank[groups[i][0]]))
-    return [next(data) if g else i for i, g in enumerate(groups)]
+    """Axes in the order of their first atom's rank.
+
+    Size-1 axes are free to go anywhere: leading ones stay in front, others stay beside the axis on
+    their right, those at the end beside the axis on their left.
+    """
+    data = [i for i, g in enumerate(groups) if g]
+    if not data:
+        return list(range(len(groups)))
+    out: list[int] = list(range(data[0]))
+    for i in sorted(data, key=lambda i: rank[groups[i][0]]):
+        k = data.index(i)
+        out += range(data[k - 1] + 1 if k else i, i + 1)
+        if k == len(data) - 1:
+            out += range(i + 1, len(groups))
+    return out

@@ -37,8 +37,8 @@ LowerRegion = Callable[[SourceGraph, str, Sequence[TensorType]], Graph]
 class Context:
     """One graph's lowering as handlers see it.
 
-    Bound arguments are: ``Value`` (tensor), Python numbers, bools, strings, None, ``SymInt`` (symbolic
-    dim), or tuples of these.
+    Bound arguments are: ``Value`` (tensor), Python numbers, bools, strings, None, ``SymInt``
+    (symbolic dim), or tuples of these.
 
     Attributes:
         b: the builder; ``b.types[name]``, ``b.dims(name)``, ``b.value(name)``.
@@ -68,7 +68,7 @@ class Context:
         return out[0] if len(out) == 1 else out
 
     def run(self, *lines: str, **env: Any) -> Any:
-        """Emit statements over the given arguments; returns the value of the last one's target(s)."""
+        """Emit statements over the given arguments; the value of the last target(s)."""
         return self.statements([st.parse(s) for s in lines], env, None)
 
     def statements(
@@ -77,7 +77,7 @@ class Context:
         bound: Mapping[str, Any],
         results: Sequence[str | None] | None,
     ) -> Any:
-        """Emit statements; see ``run``. ``results`` picks other targets than the last statement's."""
+        """As ``run``, of parsed statements; ``results`` picks other targets than the last."""
         wanted = {n for s in lines for n in _positional(s.value)}
         values: dict[str, Any] = {}
         attrs: dict[str, Any] = {"out": self.out}
@@ -126,7 +126,7 @@ class Context:
         return Value(self.b.const(v, dtype=dtype))
 
     def cast(self, x: str, dtype: dt.DType) -> Value:
-        """x in a dtype; x itself when it already has it."""
+        """The value x in a dtype; x itself when it already has it."""
         return Value(functions.cast(self.b, x, dtype))
 
     # -- asking ------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ class Context:
         return functions.dims(self.b, self.plain(v))
 
     def scalar(self, v: Any) -> Any:
-        """Number of a host value or one-element tensor. Raises CirError E207 when data-dependent."""
+        """Number of a host value or one-element tensor. Raises CirError E207."""
         return functions.scalar(self.b, self.plain(v))
 
     def refuse(self, reason: str, remedy: str = "") -> Refusal:

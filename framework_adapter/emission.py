@@ -7,27 +7,31 @@ A table is the set of files ``framework_adapter/<room>/emission/<family>.json``:
       {"op": "swish", "cases": [{"emit": "QuickGelu(x, alpha=beta)"},
                                 {"when": "beta == 1", "emit": "Mul(x, Sigmoid(x))"}]}]}
 
-A row makes its op legal. What has no row, or no case that applies, is decomposed; what is still left then is
-reported, all of it at once, as E501.
+A row makes its op legal. What has no row, or no case that applies, is decomposed; what is still
+left then is reported, all of it at once, as E501.
 
 Keys of a row; those of a case are the same without ``op`` and ``cases``:
 
 ``op``       IR op, or a list of them (then statements may use ``Op``: the op's name in CamelCase).
-``emit``     statement or list of statements (``cir.statement``), calls being the target's ops. Positional arguments
-             are the IR op's inputs and earlier targets; a number takes the dtype of the first tensor beside it that
-             is not boolean (float32 without one); an attribute does too when it is a float, while ints and dims become an int64 constant (symbolic
-             ones are computed); an attribute that is None leaves the operand out. ``ints(value=expr)`` and
-             ``number(value=expr)`` make such operands of an expression. Keyword arguments are expressions
-             (``cir.expr``) over the IR op's attributes, ``.rank .dtype .shape`` of its inputs, and the functions
-             of the target. The last statement gives the op's results. ``"emit": "x"`` passes an input on.
+``emit``     statement or list of statements (``cir.statement``), calls being the target's ops.
+             Positional arguments are the IR op's inputs and earlier targets; a number takes the
+             dtype of the first tensor beside it that is not boolean (float32 without one); an
+             attribute does too when it is a float, while ints and dims become an int64 constant
+             (symbolic ones are computed); an attribute that is None leaves the operand out.
+             ``ints(value=expr)`` and ``number(value=expr)`` make such operands of an expression.
+             Keyword arguments are expressions (``cir.expr``) over the IR op's attributes, ``.rank
+             .dtype .shape`` of its inputs, and the functions of the target. The last statement
+             gives the op's results. ``"emit": "x"`` passes an input on.
 ``cases``    the first case that applies is taken.
 ``handler``  name of a function in ``framework_adapter/<room>/emitters.py``:
-             ``def reshape(s: Scope, x, *, shape)`` -> value(s). Exactly one of ``emit``, ``cases``, ``handler``.
+             ``def reshape(s: Scope, x, *, shape)`` -> value(s). Exactly one of ``emit``, ``cases``,
+             ``handler``.
 ``when``     expression that must hold.
 ``since``    target version that the statements need.
 ``needs``    target ops that must exist (of a handler; those of statements are known).
-``dtypes``   ``{input: "float32 float64"}``: dtypes the statements take; others are widened by casts, or make
-             the case not apply. Default: what the target's ops take where the input is an operand.
+``dtypes``   ``{input: "float32 float64"}``: dtypes the statements take; others are widened by
+             casts, or make the case not apply. Default: what the target's ops take where the input
+             is an operand.
 ``note``     for the generated documentation.
 """
 
@@ -39,7 +43,7 @@ import importlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -66,7 +70,9 @@ class Target(Protocol):
     def result_dtypes(
         self, op: str, dtypes: Sequence[str], attrs: Mapping[str, Any]
     ) -> Sequence[str]:
-        """Dtypes of an op's results from those of its operands ("" absent); the last one repeats."""
+        """Dtypes of an op's results from those of its operands ("" absent); the last one
+        repeats.
+        """
 
     def cast(self, scope: Any, value: str, dtype: str) -> str:
         """Emit a cast."""
@@ -144,8 +150,13 @@ class Row:
             name: frozenset(d for t in text.split() for d in dt.CLASSES.get(t, (t,)))
             for name, text in raw.get("dtypes", {}).items()
         }
-        needs = (*raw.get("needs", ()), *(c.op for s in emit for c in calls(s.value) if c.op[0].isupper()))
-        return Case(when, raw.get("since", 0), emit, self._handler(raw.get("handler")), needs, dtypes)
+        needs = (
+            *raw.get("needs", ()),
+            *(c.op for s in emit for c in calls(s.value) if c.op[0].isupper()),
+        )
+        return Case(
+            when, raw.get("since", 0), emit, self._handler(raw.get("handler")), needs, dtypes
+        )
 
     def _handler(self, name: Any) -> Callable[..., Any] | None:
         if name is None or callable(name):
@@ -191,7 +202,11 @@ class Row:
                     self._check_names(node, names, target)
 
     def _check_names(self, node: Any, names: set[str], target: Target) -> None:
-        called = {n.func.id for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+        called = {
+            n.func.id
+            for n in ast.walk(node)
+            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+        }
         used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - called
         for name in sorted(used - names):
             raise self.wrong(f"unknown name {name!r}")
@@ -301,7 +316,9 @@ class Emission:
                     f"{node.name} ({place})" if place else node.name
                 )
         for (op, why), places in groups.items():
-            shown = ", ".join(places[:4]) + (f", and {len(places) - 4} more" if len(places) > 4 else "")
+            shown = ", ".join(places[:4]) + (
+                f", and {len(places) - 4} more" if len(places) > 4 else ""
+            )
             near = difflib.get_close_matches(op, self.rows, 1)
             found.add(
                 "E501",
@@ -343,7 +360,7 @@ def widened(have: str, takes: frozenset[str]) -> str | None:
     return have if have in takes else next((d for d in _WIDER.get(have, ()) if d in takes), None)
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(room: str) -> Mapping[str, Row]:
     """Rows of a room's table by op. Raises CirError E203 with all malformed files and rows."""
     rows: dict[str, Row] = {}

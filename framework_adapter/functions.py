@@ -3,10 +3,11 @@
 Functions (``v`` is an argument: a tensor, a Python value or a symbolic dim):
 
 ``axis(a, rank)``            a as 0 <= axis < rank.
-``axes(a, rank)``            int, tuple or known integer tensor as a sorted tuple of axes; None or () means all.
-``dims(v)``                  tuple of dims: of a host tuple or number, or the known value of an integer tensor;
-                             E207 when it depends on data.
-``scalar(v)``                number: of a host number or the known value of a one-element tensor; E207.
+``axes(a, rank)``            int, tuple or known integer tensor as a sorted tuple of axes; None or
+                             () means all.
+``dims(v)``                  tuple of dims: of a host tuple or number, or the known value of an
+                             integer tensor; E207 when it depends on data.
+``scalar(v)``                a host number, or the known value of a one-element tensor; E207.
 ``known(v)``                 whether ``dims``/``scalar`` would succeed.
 ``is_tensor(v)``             whether v is a tensor (not a host value).
 ``is_float(dtype)`` ``is_int(dtype)``
@@ -15,14 +16,15 @@ Functions (``v`` is an argument: a tensor, a Python value or a symbolic dim):
 ``flattened(shape, start, end)``  axes start..end (inclusive) merged.
 ``resolve(target, shape)``   target with its -1 solved for a tensor of that shape, symbolically.
 ``swap(rank, a, b)``         permutation that exchanges two axes.
-``same_pads(sizes, kernel, strides, dilations)``  [lo..., hi...] of "SAME" padding, the odd one at the end.
+``same_pads(sizes, kernel, strides, dilations)``
+                             [lo..., hi...] of "SAME" padding, the odd one at the end.
 ``same_pads_lower(...)``     the same with the odd one at the start.
 
 Macros (positional arguments are values):
 
 ``nchw(x)`` ``nhwc(x)``      channels-last to channels-first and back, rank 3 to 5.
 ``oihw(w)``                  HWIO weights to OIHW, any number of spatial axes.
-``cast(x, dtype=...)``       x in a dtype: nothing when it has it already, a constant when x is a number.
+``cast(x, dtype=...)``       x in a dtype: x itself when it has it, a constant for a number.
 ``promote(a, b)``            both values in their common dtype: ``a, b = promote(a, b)``.
 """
 
@@ -132,7 +134,7 @@ def same_pads_lower(*args: Any) -> tuple[int, ...]:
 
 
 def dims(b: Builder, v: Any) -> tuple[Dim, ...]:
-    """Dims of a host value, a View, or a tuple of these. Raises CirError E207 when data-dependent."""
+    """Dims of a host value, a View, or a tuple of these. Raises CirError E207."""
     if isinstance(v, View):
         found = b.dims(v.name)
         if found is None:
@@ -258,8 +260,9 @@ def promote(b: Builder, *values: Any) -> list[Any]:
 
 
 def common_dtype(b: Builder, values: Sequence[Any]) -> dt.DType:
-    """Common dtype by PyTorch's rule: full tensors decide the width; rank-0 tensors and then numbers
-    only raise the kind (bool < int < float). Strings are value names."""
+    """Common dtype by PyTorch's rule: full tensors decide the width; rank-0 tensors and then
+    numbers only raise the kind (bool < int < float). Strings are value names.
+    """
     full = [b.types[v] for v in values if isinstance(v, str) and b.types[v].rank > 0]
     zero = [b.types[v] for v in values if isinstance(v, str) and b.types[v].rank == 0]
     numbers = [_number_dtype(v) for v in values if isinstance(v, (bool, int, float, SymInt))]

@@ -1,7 +1,8 @@
 """Lowering: a source graph and an op table give an IR model.
 
 Every node reachable from the outputs is looked at even after a problem, so one CirError names all
-unsupported ops (E201), refused arguments (E202), wrong rows (E203) and values that must be known (E207).
+unsupported ops (E201), refused arguments (E202), wrong rows (E203) and values that must be known
+(E207).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def lower(
     collector.raise_errors()
     return Model(
         graph,
-        symbols={s: r for s, r in source.symbols.items()},
+        symbols=dict(source.symbols),
         state=tuple((main.names[i], main.names[o]) for i, o in source.state),
         meta={
             "framework": source.framework,
@@ -146,14 +147,14 @@ class _Lowering:
         if self.problems.groups:
             return self.b.finish(())
         graph = _without_unused_consts(self.b.finish(outs))
-        renamed = {old: new for old, new in zip(outs, reserved) if old != new}
-        for name, value in self.names.items():
-            self.names[name] = renamed.get(value, value)
+        renamed = {str(old): new for old, new in zip(outs, reserved) if old != new}
+        for name, final in self.names.items():
+            self.names[name] = renamed.get(final, final)
         return _renamed(graph, renamed) if renamed else graph
 
     # -- nodes -------------------------------------------------------------------------------------
     def node(self, node: SourceNode) -> None:
-        """Lower one node; problems are recorded and its results become stand-ins of the reported type."""
+        """Lower one node; on a problem its results become stand-ins of the reported types."""
         row = self.table.find(node.op)
         self.c.node = node
         self.c.outs = tuple(self._reported(node, i) for i in range(len(node.outputs)))

@@ -8,38 +8,41 @@ A table is the set of files ``framework_adapter/<room>/ops/<family>.json``::
        "emit": "softplus(self)",
        "samples": [["float32[2,3]"]]}]}
 
-A pure row is allowed iff it has the op's inputs and results in order and each attribute is a name, a constant
-or an expression of arguments, ranks, dtypes and shapes. What needs a loop is a handler.
+A pure row is allowed iff it has the op's inputs and results in order and each attribute is a name,
+a constant or an expression of arguments, ranks, dtypes and shapes. What needs a loop is a handler.
 
 Keys of a row (no others):
 
 ``op``       id or list of ids.
 ``args``     the op's parameters: ``"self, other, alpha=1"``; after ``;`` those given by name only:
-             ``"x, scale; epsilon=1e-4"``; ``*xs`` takes all remaining operands. A parameter takes the node's
-             attribute of that name, else the positional operand, else its default.
-``emit``     statement or list of statements (``cir.statement``): positional arguments are values, keyword
-             arguments are expressions (``cir.expr``). ``"emit": "self"`` passes an operand through.
+             ``"x, scale; epsilon=1e-4"``; ``*xs`` takes all remaining operands. A parameter takes
+             the node's attribute of that name, else the positional operand, else its default.
+``emit``     statement or list of statements (``cir.statement``): positional arguments are
+             values, keyword arguments are expressions (``cir.expr``). ``"emit": "self"`` passes an
+             operand through.
 ``cases``    ``[{"when": expr, "emit": ...}, ..., {"emit": ...}]``: the first whose ``when`` holds.
-``handler``  name of a function in ``framework_adapter/<room>/handlers.py``:
+``handler``  name of a function in ``framework_adapter/<room>/handlers``:
              ``def index_tensor(c: Context, node: SourceNode, self, indices)`` -> value(s).
              A row has exactly one of ``emit``, ``cases``, ``handler``.
-``refuse``   ``{expression: remedy}``: when the expression (often just an argument) is truthy the op is refused
-             and the user reads the remedy.
-``results``  names of the source op's results among the statements' targets, null for one that is not
-             produced. Default: the targets of the last statement.
-``adverbs``  ``promote``: tensors and numbers among the operands come to their common dtype first (PyTorch's
-             rule: kind first, and numbers and rank-0 tensors only decide the kind; parameters after
-             ``;`` do not count);
-             ``promote_float``: the same, then integers and bools become float32.
+``refuse``   ``{expression: remedy}``: when the expression (often just an argument) is truthy the
+             op is refused and the user reads the remedy.
+``results``  names of the source op's results among the statements' targets, null for one that is
+             not produced. Default: the targets of the last statement.
+``adverbs``  ``promote``: tensors and numbers among the operands come to their common dtype first
+             (PyTorch's rule: kind first, and numbers and rank-0 tensors only decide the kind;
+             parameters after ``;`` do not count); ``promote_float``: the same, then integers and
+             bools become float32.
 ``note``     for the generated documentation.
-``samples``  at least one. Each is a list of operands (see ``framework_adapter.samples``); the row's test runs it
-             in the framework and through the IR.
+``samples``  at least one. Each is a list of operands (see ``framework_adapter.samples``); the
+             row's test runs it in the framework and through the IR.
 
-What expressions see: an argument that is a tensor has ``.rank .dtype .shape``; another is its Python value, a
-symbolic dim included. ``out`` is the type the framework reports for the op's first result (``out.shape``,
-``out.dtype``, ``out.rank``); None when it reports none. Functions and macros: ``framework_adapter.functions``.
+What expressions see: an argument that is a tensor has ``.rank .dtype .shape``; another is its
+Python value, a symbolic dim included. ``out`` is the type the framework reports for the op's first
+result (``out.shape``, ``out.dtype``, ``out.rank``); None when it reports none. Functions and
+macros: ``framework_adapter.functions``.
 
-A number used as a positional argument becomes a constant of the dtype of the first tensor beside it.
+A number used as a positional argument becomes a constant of the dtype of the first tensor beside
+it.
 """
 
 from __future__ import annotations
@@ -277,7 +280,8 @@ class MappingTable:
         """A table in which user rows come first.
 
         Args:
-            custom: op id -> row fields (``{"args": ..., "emit": ...}``; samples optional) or a function
+            custom: op id -> row fields (``{"args": ..., "emit": ...}``; samples optional) or a
+                function
                 ``(c: Context, node: SourceNode, *operands, **attributes) -> value(s)``.
 
         Raises:

@@ -82,7 +82,8 @@ def graph(
         args: positional operands; each array, also inside tuples, becomes an input.
         attrs: operands by name, in the same form.
         types: types of the results; their number is the op's number of results.
-        constants: integer and bool arrays become constants instead of inputs, as shape operands are.
+        constants: integer and bool arrays become constants instead of inputs, as shape operands
+        are.
     """
     feeds: list[np.ndarray] = []
     inputs: dict[str, TensorType] = {}
@@ -150,8 +151,8 @@ def check(
 ) -> None:
     """Compare a sample's results with the framework's.
 
-    Raises CirError E204 on another number, dtype or shape of results, unequal integers or bools, or a
-    scaled error above 1e-5 (float16 2e-3, bfloat16 2e-2).
+    Raises CirError E204 on another number, dtype or shape of results, unequal integers or bools,
+    or a scaled error above 1e-5 (float16 2e-3, bfloat16 2e-2).
     """
     problem = ""
     if len(got) != len(want):

@@ -1,4 +1,4 @@
-"""A target's graph in the making: nodes, constants and names, as emission rows and handlers use them."""
+"""A target's graph in the making, as emission rows and handlers use it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SHARED = 64
 class TargetNode:
     """One node of a target: its op, value names ("" for an absent input), attributes, and origin.
 
-    An attribute is a Python value, a ``Const`` (tensor) or a ``TargetGraph`` (body). ``origin`` names the
-    IR node it was made for.
+    An attribute is a Python value, a ``Const`` (tensor) or a ``TargetGraph`` (body). ``origin``
+    names the IR node it was made for.
     """
 
     op: str
@@ -68,14 +68,20 @@ class Scope:
     """
 
     def __init__(self, emission: Emission, graph: Graph, parent: Scope | None = None) -> None:
-        self.emission, self.target, self.graph, self.parent = emission, emission.target, graph, parent
+        self.emission, self.target, self.graph, self.parent = (
+            emission,
+            emission.target,
+            graph,
+            parent,
+        )
         self.root: Scope = parent.root if parent else self
         self.env: dict[str, str] = {}
         self.nodes: list[TargetNode] = []
         self.types: dict[str, TensorType] = parent.types if parent else {}
         self.dtypes: dict[str, str] = parent.dtypes if parent else {}
         self.consts: dict[str, Const] = self.root.consts if parent else {}
-        #: results of shape arithmetic by key, those of the scopes around included
+        #: shared side results (shape arithmetic, turned weights) by key, those of the scopes around included;
+        #: never a node's own result, which is renamed
         self.memo: dict[Any, str] = dict(parent.memo) if parent else {}
         self.names: dict[str, int] = parent.names if parent else {}
         self._by_value: dict[tuple[str, bytes], str] = self.root._by_value if parent else {}
@@ -117,7 +123,9 @@ class Scope:
         """Leave out a later IR node, whose results nothing reads any more."""
         self._skipped.add(node.name)
 
-    def const(self, value: Any, name: str = "", dtype: str | None = None, *, taken: bool = False) -> str:
+    def const(
+        self, value: Any, name: str = "", dtype: str | None = None, *, taken: bool = False
+    ) -> str:
         """A constant from an array, number or Const; small equal ones without a name are shared."""
         c = value if isinstance(value, Const) else Const.of(value, dtype)
         key = None
@@ -125,7 +133,9 @@ class Scope:
             key = (str(c.type), c.numpy().tobytes())
             if key in self._by_value:
                 return self._by_value[key]
-            label = "_".join(re.sub(r"[^0-9a-z.]+", "m", str(x)) for x in c.numpy().reshape(-1)[:6].tolist())
+            label = "_".join(
+                re.sub(r"[^0-9a-z.]+", "m", str(x)) for x in c.numpy().reshape(-1)[:6].tolist()
+            )
             name = f"{c.type.dtype}_{label}" if c.size else f"{c.type.dtype}_empty"
         if not taken or name in self.consts:
             name = self.unique(name or f"{self.node.name}.const")
@@ -153,13 +163,19 @@ class Scope:
 
     # -- emitting ----------------------------------------------------------------------------------
     def op(
-        self, op: str, *inputs: Any, results: int = 1, dtypes: Sequence[str] | None = None, **attrs: Any
+        self,
+        op: str,
+        *inputs: Any,
+        results: int = 1,
+        dtypes: Sequence[str] | None = None,
+        **attrs: Any,
     ) -> Any:
         """Emit one node.
 
         Args:
             op: op of the target.
-            inputs: values, None (absent), numbers (constants of the dtype of the first tensor that is not
+            inputs: values, None (absent), numbers (constants of the dtype of the first tensor that
+            is not
                 boolean), tuples of dims (int64 vectors), arrays.
             results: number of results.
             dtypes: dtypes of the results, where the target cannot tell.
@@ -214,7 +230,9 @@ class Scope:
         return [self.value(o) for o in self.graph.outputs]
 
     def outputs(self, values: Sequence[str]) -> list[str]:
-        """The values under the graph's own output names, each computed in this scope and listed once."""
+        """The values under the graph's own output names, each computed in this scope and listed
+        once.
+        """
         own = {o for n in self.nodes for o in n.outputs}
         out: list[str] = []
         for name, value in zip(self.graph.outputs, values):
@@ -316,8 +334,6 @@ class Scope:
             )
         for old, new in names.items():
             self.dtypes[new] = self.dtypes.pop(old)
-        for key, v in self.memo.items():
-            self.memo[key] = names.get(v, v)
 
     def finish(self, inputs: Sequence[str], outputs: Sequence[str]) -> TargetGraph:
         """The graph with these outputs, without nodes that nothing reads."""
@@ -335,7 +351,9 @@ class Scope:
         consts = {}
         if self.parent is None:
             consts = {k: c for k, c in self.consts.items() if k in live}
-        return TargetGraph(self.graph.name, tuple(inputs), tuple(outputs), tuple(kept), types, consts)
+        return TargetGraph(
+            self.graph.name, tuple(inputs), tuple(outputs), tuple(kept), types, consts
+        )
 
 
 class _Statements:

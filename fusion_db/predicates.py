@@ -260,25 +260,24 @@ def spatial(pads: Sequence[Dim]) -> tuple[Dim, ...]:
 
 
 @_function
-def repeats(x: Sequence[Dim], inner: Sequence[Dim], tiled: Sequence[Dim], y: Sequence[Dim]) -> bool:
-    """Whether x > reshape > tile or expand > reshape repeats each element in place.
+def repeated(x: Sequence[Dim], inner: Sequence[Dim], tiled: Sequence[Dim]) -> tuple[Dim, ...]:
+    """Spatial sizes when reshape > tile (or expand) repeats each element of an image in place.
 
-    ``inner`` must be x with axes of size 1 behind some of its own, which only ``tiled`` enlarges;
+    ``inner`` must be ``x`` with axes of size 1 behind some of its own, which only ``tiled`` enlarges;
     batch and channels (the first two axes) must not grow.
     """
-    if len(inner) != len(tiled) or len(x) != len(y) or len(x) < 3:
-        return False
     want: list[Dim] = []
     k = 0
     for d in x:
         if k >= len(inner) or not _equal(inner[k], d) or not _equal(tiled[k], d):
-            return False
+            raise ExprError(f"{inner} is not {x} with axes of size 1 in between")
         size, k = d, k + 1
         while k < len(inner) and inner[k] == 1 and (d == 1 or tiled[k] != 1):
             size, k = dim.mul(size, tiled[k]), k + 1
         want.append(size)
-    same = k == len(inner) and all(_equal(a, b) for a, b in zip(want, y))
-    return same and all(_equal(a, b) for a, b in zip(x[:2], y[:2]))
+    if k != len(inner) or len(x) < 3 or not all(_equal(a, b) for a, b in zip(want[:2], x)):
+        raise ExprError("something else than the spatial axes is repeated")
+    return tuple(want[2:])
 
 
 # -- permutations ----------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ from fusion_db.work import Work
 
 #: Rewrites of one value after which the rewriting is taken to be a loop.
 LOOP = 64
+#: Strategies with this tag tidy up what nothing else takes: they run when nothing else fires.
+LAST = "algebra"
 #: A rewrite may enable matches this many consumers further down; the next sweep finds the rest.
 _RADIUS = 2
 
@@ -83,67 +85,65 @@ def apply(
     Raises:
         CirError: E403 when two strategies keep undoing each other.
     """
-    run = _Run(_Index(tuple(strategies)), budget, trace)
+    chosen = tuple(strategies)
+    tiers = ([s for s in chosen if (LAST in s.tags) is last] for last in (False, True))
+    run = _Run([_Index(tier) for tier in tiers if tier], budget, trace)
     out = run.graph(graph, None)
     return out, dict(sorted(run.fired.items()))
 
 
 class _Run:
-    """One call of ``apply``."""
+    """One call of ``apply``; strategies of a later index run when those before find nothing."""
 
-    def __init__(self, index: _Index, budget: int, trace: Trace | None) -> None:
-        self.index, self.budget, self.trace = index, budget, trace
+    def __init__(self, indices: Sequence[_Index], budget: int, trace: Trace | None) -> None:
+        self.indices, self.budget, self.trace = indices, budget, trace
         self.fired: dict[str, int] = {}
 
     def graph(self, graph: Graph, names: Builder | None) -> Graph:
         """One graph and its regions."""
-        if not self.index.by_op:
+        if not self.indices:
             return graph
         work = Work(graph, names)
         before = sum(self.fired.values())
         for node in graph.nodes:
-            if node.regions:
+            if node.regions and work.alive(node.name):
                 regions = tuple(self.graph(r, work.builder) for r in node.regions)
                 if any(a is not b for a, b in zip(regions, node.regions)):
                     work.swap(node, node.with_(regions=regions))
-        self._fixpoint(work)
+        guard = _Guard(8 * len(work.slots) + 1000)
+        k = 0
+        while k < len(self.indices):
+            k = 0 if self._sweep(work, self.indices[k], guard) else k + 1
         return work.freeze() if sum(self.fired.values()) != before else graph
 
-    def _fixpoint(self, work: Work) -> None:
-        history: dict[str, list[str]] = {}
-        limit = 8 * len(work.slots) + 1000
-        while True:
-            heap = [(-work.slot[n.name], k, n.name) for k, n in enumerate(_backwards(work))]
-            heapq.heapify(heap)
-            queued = {name for _, _, name in heap}
-            serial = len(heap)
-            fired = False
-            while heap:
-                _, _, name = heapq.heappop(heap)
-                queued.discard(name)
-                if not work.alive(name):
-                    continue
-                readers = list(work.users.get(name, ()))
-                strategy = self._visit(work, work.producers[name])
-                if strategy is None:
-                    continue
-                fired = True
-                limit -= 1
-                log = history.setdefault(name, [])
-                log.append(strategy.id)
-                if len(log) > LOOP or limit < 0:
-                    raise _loop(log, name)
-                for again in _neighbourhood(work, name, readers):
-                    if again not in queued:
-                        queued.add(again)
-                        serial += 1
-                        heapq.heappush(heap, (-work.slot[again], serial, again))
-            if not fired:
-                return
+    def _sweep(self, work: Work, index: _Index, guard: _Guard) -> bool:
+        """Visit every node, and again those that a rewrite may concern; whether anything fired."""
+        heap = [(-work.slot[n.name], k, n.name) for k, n in enumerate(_backwards(work))]
+        heapq.heapify(heap)
+        queued = {name for _, _, name in heap}
+        serial = len(heap)
+        fired = False
+        while heap:
+            _, _, name = heapq.heappop(heap)
+            queued.discard(name)
+            if not work.alive(name):
+                continue
+            readers = list(work.users.get(name, ()))
+            strategy = self._visit(work, index, work.producers[name])
+            if strategy is None:
+                continue
+            fired = True
+            guard.count(name, strategy.id)
+            for again in _neighbourhood(work, name, readers):
+                if again not in queued:
+                    queued.add(again)
+                    serial += 1
+                    heapq.heappush(heap, (-work.slot[again], serial, again))
+        return fired
 
-    def _visit(self, work: Work, node: Node) -> Strategy | None:
+    def _visit(self, work: Work, index: _Index, node: Node) -> Strategy | None:
         """Fire the first strategy that fits at a node."""
-        for strategy in self.index.candidates(work, node):
+        for strategy in index.candidates(work, node):
             if strategy.grows and strategy.id in node.meta.by:
                 continue
             for binding in Match(strategy, work, budget=self.budget).run(node.outputs[0]):
@@ -198,10 +198,12 @@ def _replace(strategy: Strategy, work: Work, binding: Binding) -> str | None:
         return "the replacement is one of the replaced values"
     del work.builder.nodes[start:]
     replaced = list({work.producers[r].name: work.producers[r] for r in binding.roots}.values())
+    # Where the earliest of them stands in its slot: what reads it there must stay behind it.
+    at = next(i for i, n in enumerate(work.slots[first]) if any(n is r for r in replaced))
     for node in replaced:
         work.remove(node)
-    for node in renamed(nodes, names):
-        work.add(node, first)
+    for i, node in enumerate(renamed(nodes, names)):
+        work.add(node, first, at + i)
     for old, new in aliases:
         work.alias(old, names.get(new, new))
     work.prune(i for node in replaced for i in node.inputs)
@@ -229,15 +231,28 @@ def _depends_on_roots(work: Work, binding: Binding, first: int) -> str:
     return ""
 
 
-def _loop(log: list[str], name: str) -> Exception:
-    ids = list(dict.fromkeys(reversed(log)))[:2]
-    return error(
-        "E403",
-        f"{' and '.join(repr(i) for i in ids)} keep undoing each other: rewriting does not end",
-        where=name,
-        why=f"{len(log)} rewrites of this value, the last by {', '.join(log[-4:])}",
-        fix=f"disable one of them: disable=[{ids[0]!r}]",
-    )
+class _Guard:
+    """Counts rewrites, to tell a loop from progress."""
+
+    def __init__(self, limit: int) -> None:
+        self.left = limit
+        self.log: dict[str, list[str]] = {}
+
+    def count(self, value: str, strategy: str) -> None:
+        """Note a rewrite of a value. Raises CirError E403 when there are too many."""
+        self.left -= 1
+        log = self.log.setdefault(value, [])
+        log.append(strategy)
+        if len(log) <= LOOP and self.left >= 0:
+            return
+        ids = list(dict.fromkeys(reversed(log)))[:2]
+        raise error(
+            "E403",
+            f"{' and '.join(map(repr, ids))} keep undoing each other: rewriting does not end",
+            where=value,
+            why=f"{len(log)} rewrites of this value, the last by {', '.join(log[-4:])}",
+            fix=f"disable one of them: disable=[{ids[0]!r}]",
+        )
 
 
 def explain(graph: Graph, strategy: Strategy, node: str, *, budget: int = BUDGET) -> str:

@@ -31,9 +31,11 @@ class Work:
         self.unsorted = False
         self.resolved: dict[Any, list[Statement]] = {}  # replacement lines, by absent names
         self._folding: set[str] = set()  # results that folding will make constants
+        live = _live(graph)  # a dead reader must not keep a value from being interior
         for i, node in enumerate(graph.nodes):
             self.slots.append([])
-            self.add(node, i)
+            if live[i]:
+                self.add(node, i)
 
     # -- queries -----------------------------------------------------------------------------------
     def alive(self, name: str) -> bool:
@@ -143,6 +145,18 @@ class Work:
             types={k: t for k, t in self.types.items() if k in used},
             consts={k: c for k, c in self.consts.items() if k in used},
         )
+
+
+def _live(graph: Graph) -> list[bool]:
+    """For each node, whether a graph output depends on it."""
+    wanted = set(graph.outputs)
+    out = [False] * len(graph.nodes)
+    for i in reversed(range(len(graph.nodes))):
+        node = graph.nodes[i]
+        if not wanted.isdisjoint(node.outputs):
+            out[i] = True
+            wanted.update(k for k in node.inputs if k is not None)
+    return out
 
 
 def _resume(graph: Graph, parent: Builder | None) -> Builder:

@@ -1,7 +1,8 @@
 """Local canonical forms: one spelling for things that need no pattern.
 
-Reductions keep their axes, scalar constants have rank 0, the constant operand of a commutative op stands
-last, what changes nothing is gone, unit-depth 3-D pooling is 2-D pooling, a pool over everything is a mean.
+Reductions keep their axes, scalar constants have rank 0, the constant operand of a commutative op
+stands last, what changes nothing is gone, unit-depth 3-D pooling is 2-D pooling, a pool over
+everything is a mean, a convolution of single pixels is a linear.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from cir import dim, spec
 from cir.graph import Const, Graph, Node
+from cir.passes.cuts import cut_by_slice, cut_by_split
 from cir.passes.sweep import Sweep, map_regions
 
 _REDUCTIONS = frozenset("sum mean prod amax amin any all argmax argmin logsumexp".split())
@@ -136,7 +138,7 @@ def _pad(s: Sweep, node: Node) -> Result:
     return _alias(node) if not any(node.attrs["pads"]) else None  # type: ignore[arg-type]
 
 
-def _slice(s: Sweep, node: Node) -> Result:
+def _whole_slice(s: Sweep, node: Node) -> Result:
     if all(st == 1 for st in node.attrs["steps"]):  # type: ignore[union-attr]
         return _same_type(s, node)
     return None
@@ -144,6 +146,59 @@ def _slice(s: Sweep, node: Node) -> Result:
 
 def _single(s: Sweep, node: Node) -> Result:
     return _alias(node) if len(node.inputs) == 1 else None
+
+
+def _conv(s: Sweep, node: Node) -> Result:
+    """A 1x1 convolution of single pixels is a linear."""
+    x, w, *rest = node.inputs
+    t, k = s.b.types[x], s.b.types[w]  # type: ignore[index]
+    ones = (1,) * (t.rank - 2)
+    if t.shape[2:] != ones or k.shape[2:] != ones or node.attrs["groups"] != 1:
+        return None
+    if any(node.attrs["pads"]):  # type: ignore[arg-type]
+        return None
+    flat = s.emit(node, "reshape", [x], {"shape": t.shape[:2]})
+    matrix = s.emit(node, "reshape", [w], {"shape": k.shape[:2]})
+    y = s.emit(node, "linear", [flat, matrix, *rest])
+    return [s.emit(node, "reshape", [y], {"shape": s.b.types[node.name].shape}, final=True)]
+
+
+def _logical_and(s: Sweep, node: Node) -> Result:
+    """What is true everywhere only broadcasts the other operand."""
+    x, k = node.inputs
+    c = s.b.consts.get(str(k))
+    if c is None or not c.numpy().all():
+        return None
+    return [s.emit(node, "expand", [x], {"shape": s.b.types[node.name].shape}, final=True)]
+
+
+def _logical_not(s: Sweep, node: Node) -> Result:
+    producer = s.producer(node.inputs[0])
+    return _alias(producer) if producer is not None and producer.op == "logical_not" else None
+
+
+def _attention(s: Sweep, node: Node) -> Result:
+    """The mask without what broadcasting does: no expand, no axis along which it repeats."""
+    mask = node.inputs[3] if len(node.inputs) > 3 else None
+    if mask is None:
+        return None
+    producer, c = s.producer(mask), s.b.consts.get(mask)
+    lean = mask
+    if producer is not None and producer.op == "expand":
+        lean = str(producer.inputs[0])
+    elif c is not None and c.type.rank > 2:
+        arr = c.numpy()
+        for axis in range(arr.ndim - 2):
+            first = arr.take([0], axis)
+            arr = first if np.array_equal(np.broadcast_to(first, arr.shape), arr) else arr
+        while arr.ndim > 2 and arr.shape[0] == 1:
+            arr = arr[0]
+        if arr.shape != c.type.shape:
+            lean = s.b.const(Const.of(arr, c.type.dtype), name=f"{mask}.s")
+    if lean == mask:
+        return None
+    s.b.nodes.append(node.with_(inputs=(*node.inputs[:3], lean)))
+    return list(node.outputs)
 
 
 def _gather(s: Sweep, node: Node) -> Result:
@@ -182,6 +237,23 @@ def _avg_pool(s: Sweep, node: Node) -> Result:
     return [s.emit(node, "mean", [x], {"axis": axes, "keepdims": True}, final=True)]
 
 
+def _plain(s: Sweep, node: Node) -> Result:
+    """Without rounding ceil_mode is False, without padding count_include_pad is False."""
+    attrs: dict[str, Any] = dict(node.attrs)
+    shape = s.b.types[str(node.inputs[0])].shape[2:]
+    kernel, strides, pads = (attrs[k] for k in ("kernel", "strides", "pads"))
+    dilations = attrs.get("dilations", (1,) * len(shape))
+    n = len(shape)
+    spans = [dilations[i] * (kernel[i] - 1) + 1 - pads[i] - pads[n + i] for i in range(n)]
+    exact = all(isinstance(d, int) and (d - a) % b == 0 for d, a, b in zip(shape, spans, strides))
+    attrs["ceil_mode"] = attrs["ceil_mode"] and not exact
+    if "count_include_pad" in attrs and not any(pads) and not attrs["ceil_mode"]:  # type: ignore[arg-type]
+        attrs["count_include_pad"] = False
+    if attrs == dict(node.attrs):
+        return None
+    return [s.emit(node, node.op, node.inputs, attrs, final=True)]
+
+
 def _pool(s: Sweep, node: Node) -> Result:
     """Pooling over a leading spatial axis of size 1 needs one axis less."""
     x = node.inputs[0]
@@ -205,7 +277,7 @@ def _pool(s: Sweep, node: Node) -> Result:
 
 
 def _average(s: Sweep, node: Node) -> Result:
-    return _avg_pool(s, node) or _pool(s, node)
+    return _avg_pool(s, node) or _pool(s, node) or _plain(s, node)
 
 
 def _mean_over_merged(s: Sweep, node: Node) -> Result:
@@ -223,7 +295,7 @@ def _mean_over_merged(s: Sweep, node: Node) -> Result:
     axes = node.attrs["axis"]
     k = len(after) - 1
     # Only the common case: trailing axes merged into the last one, which is reduced.
-    if axes != (-1,) or len(before) <= len(after) or before[:k] != after[:k]:
+    if axes != (-1,) or len(before) <= len(after) or before[:k] != after[:k] or 1 in before[k:]:
         return None
     new_axes = tuple(range(k - len(before), 0))
     inner = s.emit(node, node.op, [source], {**node.attrs, "axis": new_axes})
@@ -283,12 +355,16 @@ _RULES: dict[str, Callable[[Sweep, Node], Result]] = {
     "expand": _expand,
     "tile": _tile,
     "pad": _pad,
-    "slice": _slice,
+    "slice": lambda s, n: _whole_slice(s, n) or cut_by_slice(s, n),
     "concat": _single,
-    "split": lambda s, n: _alias(n) if len(n.outputs) == 1 else None,
+    "split": lambda s, n: _alias(n) if len(n.outputs) == 1 else cut_by_split(s, n),
     "gather": _gather,
+    "conv": _conv,
     "avg_pool": _average,
-    "max_pool": _pool,
+    "max_pool": lambda s, n: _pool(s, n) or _plain(s, n),
+    "logical_and": _logical_and,
+    "logical_not": _logical_not,
+    "scaled_dot_product_attention": _attention,
     "clip": _clip,
     "mul": _mul_like(1),
     "div": _mul_like(1),

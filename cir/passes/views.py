@@ -143,6 +143,8 @@ class _Views(Sweep):
                 return out
         elif s.layout.startswith("per_axis:"):
             return self.sink_per_axis(node, s.layout.partition(":")[2])
+        elif node.op == "expand":
+            return self.sink_expand(node)
         return self.sink_trailing(node)
 
     def visit_view(self, node: Node) -> Sequence[str] | None:
@@ -159,6 +161,9 @@ class _Views(Sweep):
             base, out = x, self._step(View.identity(self.b.types[x].shape), node)
             if out is None:
                 return None
+        lifted = self.lift(node, base, out)
+        if lifted is not None:
+            return lifted
         if self.unchanged(node, base, out):
             self.cache[(base, tuple(out.spelling()))] = node.name
             if base not in self.b.consts:
@@ -166,6 +171,36 @@ class _Views(Sweep):
             return None
         self.b.release(node.outputs)
         return self.viewed(node, base, out, node.name)
+
+    def lift(self, node: Node, base: str, view: View) -> Sequence[str] | None:
+        """``reshape(linear(view(x)))`` with the leading axes that the reshape asks for.
+
+        A view that cannot sink through linear (it merges heads, say) may have flattened the batch for
+        it; the reshape after it then undoes that, and belongs to the view before it.
+        """
+        made = self.producer(base)
+        if made is None or made.op not in _TRAILING or not view.is_reshape:
+            return None
+        x = made.inputs[0]
+        if x not in self.view_of or self.graph.use_count(base) != 1:
+            return None
+        keep = _TRAILING[made.op]
+        source, own = self.view_of[x]
+        lead = _leading(view, keep)
+        if lead is None or lead == own.shape[: len(own.shape) - keep]:
+            return None
+        before = own.reshape(lead + own.shape[len(own.shape) - keep :])
+        if before is None:
+            return None
+        self.b.release(node.outputs)
+        value = self.viewed(node, source, before, f"{x}.lifted")[0]
+        meta = made.meta.merge(node.meta)
+        inputs = [value, *made.inputs[1:]]
+        name = f"{made.name}.lifted"
+        lifted = self.b.emit(made.op, inputs, made.attrs, name=name, meta=meta)[0]
+        after = View.identity(self.b.types[lifted].shape).reshape(view.shape)
+        assert after is not None
+        return self.viewed(node, lifted, after, node.name)
 
     @staticmethod
     def _step(view: View, node: Node) -> View | None:
@@ -199,6 +234,12 @@ class _Views(Sweep):
                 self.sunk_by[result] = (value, perm)
             results.append(result)
         return results
+
+    def free(self, base: str, view: View, instead: View) -> bool:
+        """Whether a view moves no more data than the one it is taken instead of."""
+        if (base, tuple(view.spelling())) in self.cache:
+            return True
+        return _transposes(view) <= _transposes(instead)
 
     # -- elementwise --------------------------------------------------------------------------------
     def sink_elementwise(self, node: Node) -> Sequence[str] | None:
@@ -261,7 +302,7 @@ class _Views(Sweep):
         if padded is None or padded.groups() is None:
             return None
         back = padded.transpose([perm.index(i) for i in range(len(perm))])
-        if _transposes(back) > _transposes(own):
+        if not self.free(base, back, own):
             return None
         return lambda: self.viewed(node, base, back, f"{name}.v")[0]
 
@@ -302,7 +343,7 @@ class _Views(Sweep):
         if own.groups() is None:
             return None
         back = own.transpose(inverse)
-        if _transposes(back) > _transposes(own):
+        if not self.free(base, back, own):
             return None
         return lambda: self.viewed(node, base, back, f"{name}.v")[0]
 
@@ -322,6 +363,32 @@ class _Views(Sweep):
         attrs[attr] = tuple(run[perm.index(i)] for run in runs for i in range(rank))
         view = _transposed(self.b.types[node.name].shape, perm)
         return self.sunk(node, [base, *node.inputs[1:]], attrs, [view], perm)
+
+    def sink_expand(self, node: Node) -> Sequence[str] | None:
+        """Repeating by expand: an axis that grows is put behind its left neighbour.
+
+        That is where ``repeat`` merges it to, so that no transpose comes between.
+        """
+        x = node.inputs[0]
+        assert x is not None
+        shape, target = self.b.types[x].shape, self.b.types[node.name].shape
+        base, own = self.base(x)
+        groups = own.groups()
+        if len(shape) != len(target) or groups is None or not _transposes(own):
+            return None
+        grown = [i for i, d in enumerate(shape) if d == 1 and target[i] != 1 and i]
+        rest = [i for i in range(len(shape)) if i not in grown]
+        data = iter(sorted((i for i in rest if groups[i]), key=lambda i: groups[i]))
+        order = [next(data) if groups[i] else i for i in rest]
+        for i in grown:
+            order.insert(order.index(i - 1) + 1, i)
+        moved = own.transpose(order)
+        if _transposes(moved):
+            return None
+        value = self.viewed(node, base, moved, f"{x}.v")[0]
+        perm = tuple(order.index(i) for i in range(len(order)))
+        attrs = {"shape": tuple(target[i] for i in order)}
+        return self.sunk(node, [value], attrs, [_transposed(target, perm)], perm)
 
     # -- ops on trailing axes -----------------------------------------------------------------------
     def sink_trailing(self, node: Node) -> Sequence[str] | None:
@@ -471,6 +538,17 @@ def _trailing_axes(node: Node) -> int | None:
         elif a.kind == "axes":
             lowest = min([lowest, *(int(x) for x in node.attrs[a.name])])  # type: ignore[union-attr]
     return -lowest
+
+
+def _leading(view: View, keep: int) -> Shape | None:
+    """Leading output axes of a reshape that hold what the base's leading axes hold."""
+    rest = dim.product(view.base[: len(view.base) - keep])
+    size: dim.Dim = 1
+    for k, d in enumerate(view.shape):
+        if dim.equal(size, rest) is True and d != 1 and k:
+            return view.shape[:k]
+        size = dim.mul(size, d)
+    return None
 
 
 def _keeps_trailing(view: View, keep: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -132,7 +133,7 @@ def _exported(cell: Any, inputs: Sequence[InputSpec]) -> MindIR:
             args.append(ms.Tensor(np.zeros(shape, np.float32), dtype))  # type: ignore[arg-type]
         else:
             args.append(ms.Tensor(shape=shape, dtype=dtype))
-    with tempfile.TemporaryDirectory(prefix="mindir") as folder, _same_context(ms):
+    with tempfile.TemporaryDirectory(prefix="mindir") as folder, _undisturbed(ms, folder):
         try:
             ms.export(cell, *args, file_name=f"{folder}/model", file_format="MINDIR")
         except Exception as exc:
@@ -148,13 +149,17 @@ def _exported(cell: Any, inputs: Sequence[InputSpec]) -> MindIR:
 
 
 @contextlib.contextmanager
-def _same_context(ms: Any) -> Iterator[None]:
-    """Put back the setting that an export changes, also when it fails."""
+def _undisturbed(ms: Any, folder: str) -> Iterator[None]:
+    """Put back the setting that an export changes; keep a failed one's dump out of the way."""
     before = ms.context.get_context("jit_syntax_level")
+    own = os.environ.get("MS_OM_PATH")
+    os.environ["MS_OM_PATH"] = own or folder
     try:
         yield
     finally:
         ms.context.set_context(jit_syntax_level=before)
+        if own is None:
+            del os.environ["MS_OM_PATH"]
 
 
 def _training(where: str) -> CirError:

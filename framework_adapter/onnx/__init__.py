@@ -1,5 +1,4 @@
-"""ONNX, both ways: a target (``emit``) and a source (``extract``). Importing this imports neither onnx nor
-onnxruntime."""
+"""ONNX, both ways: a target (``emit``) and a source (``extract``)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Attention as one node.
 
-MultiHeadAttention (com.microsoft) reads [B, S, H*D] and so makes the transposes of heads around attention
-needless; ONNX Runtime's kernel for it does not hold the scores, which pays from some hundred keys on. Where
-heads are not split by a transpose, or a boolean mask decides at run time, ONNX's own Attention takes
-[B, H, S, D] as it is.
+MultiHeadAttention (com.microsoft) reads [B, S, H*D] and so makes the transposes of heads around
+attention needless; ONNX Runtime's kernel for it does not hold the scores, which pays from some
+hundred keys on. Where heads are not split by a transpose, or a boolean mask decides at run time,
+ONNX's own Attention takes [B, H, S, D] as it is.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ def attention(
     return reshaped(s, y, (rows, queries, tv.shape[-1]), (batch, heads, queries, tv.shape[-1]))
 
 
-def _bias(
-    s: Scope, mask: str | None, rank: int, queries: Dim, keys: Dim, dtype: str
-) -> str | None:
-    """The mask as [B or 1, H or 1, S, T]; a constant boolean one that hides no row whole becomes floats."""
+def _bias(s: Scope, mask: str | None, rank: int, queries: Dim, keys: Dim, dtype: str) -> str | None:
+    """The mask as [B or 1, H or 1, S, T]; a constant boolean one that hides no row whole becomes
+    floats.
+    """
     if mask is None:
         return None
     key = ("mask", mask, rank, queries, keys)
@@ -94,7 +94,9 @@ def _bias(
 
 
 def _merged(s: Scope) -> tuple[list[Node], list[str]] | None:
-    """(transposes that read the result, q k v as [B, S, H*D]) when heads are transposed on all sides."""
+    """(transposes that read the result, q k v as [B, S, H*D]) when heads are transposed on all
+    sides.
+    """
     users = s.graph.users.get(s.node.name, [])
     if not users or s.node.name in s.graph.outputs:
         return None
@@ -114,7 +116,11 @@ def _flat(s: Scope, name: str) -> str:
     b, n, h, d = s.graph.types[name].shape
     flat = (b, n, dm.mul(h, d))
     made = s.graph.producers.get(name)
-    if made is not None and made.op == "reshape" and s.graph.types[str(made.inputs[0])].shape == flat:
+    if (
+        made is not None
+        and made.op == "reshape"
+        and s.graph.types[str(made.inputs[0])].shape == flat
+    ):
         return s.value(str(made.inputs[0]))
     return reshaped(s, s.value(name), (b, n, h, d), flat)
 

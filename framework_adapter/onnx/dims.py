@@ -1,4 +1,4 @@
-"""Symbolic dims as ONNX nodes: an int64 vector from dim expressions and the sizes of values at hand."""
+"""Symbolic dims as ONNX nodes, and reshapes that need none."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def vector(s: Scope, dims: Sequence[Dim]) -> str:
 def reshaped(s: Scope, x: str, have: Sequence[Dim], want: Sequence[Dim]) -> str:
     """One Reshape from one shape to another: copied dims are 0, one more unknown is -1.
 
-    With several unknowns: axes of size 1 come and go by Unsqueeze and Squeeze, the shape of a value at hand
-    is taken over, and only what remains is computed.
+    With several unknowns: axes of size 1 come and go by Unsqueeze and Squeeze, the shape of a value
+    at hand is taken over, and only what remains is computed.
     """
     if tuple(have) == tuple(want):
         return x

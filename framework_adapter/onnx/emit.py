@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from importlib import metadata as installed
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,21 @@ from framework_adapter.target import Scope, TargetGraph
 EXTERNAL_LIMIT = 1_500_000_000
 
 _BOOL = frozenset(
-    "Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor Not IsNaN IsInf".split()
+    [
+        "Equal",
+        "Less",
+        "LessOrEqual",
+        "Greater",
+        "GreaterOrEqual",
+        "And",
+        "Or",
+        "Xor",
+        "Not",
+        "IsNaN",
+        "IsInf",
+    ]
 )
-_INT64 = frozenset("Shape Size ArgMax ArgMin NonZero".split())
+_INT64 = frozenset(["Shape", "Size", "ArgMax", "ArgMin", "NonZero"])
 #: Ops whose results have the dtype of another operand than the first.
 _LIKE = {"Where": 1, "QuantizeLinear": 2, "DequantizeLinear": 1}
 
@@ -70,7 +82,7 @@ class OnnxTarget:
         return dims.vector(scope, shape)
 
 
-@lru_cache(maxsize=None)
+@cache
 def table(profile: str = "ort-cpu", opset: int | None = None) -> Emission:
     """The emission table at an opset (default: the latest of the profile).
 
@@ -104,14 +116,17 @@ def emit(
     """Write a model as an ONNX file.
 
     Args:
-        model: a program of legal ops (see ``legal``); its inputs, outputs and state keep their names.
+        model: a program of legal ops (see ``legal``); its inputs, outputs and state keep their
+        names.
         path: the file; weights above ``external_limit`` bytes go to ``path`+ ".data"``.
-        opset: default: the profile's usual one, or the first later one at which every node has a kernel.
+        opset: default: the profile's usual one, or the first later one at which every node has a
+        kernel.
         profile: ``ort-cpu`` (default) or ``portable``.
         metadata: key -> text, stored in the file.
 
     Raises:
-        CirError: E501 for all ops that cannot be emitted; E502 when the file cannot be written; E503 for
+        CirError: E501 for all ops that cannot be emitted; E502 when the file cannot be written;
+        E503 for
             an unknown profile or opset; E504 when the result fails the checker or lacks a kernel.
     """
     from framework_adapter.output import staged
@@ -136,11 +151,15 @@ def emit(
             files = proto.write(out, graph.consts, tmp, external_limit)
         except OSError as exc:
             raise error(
-                "E502", f"cannot write {path}: {exc.strerror or exc}", fix="free space or change the path"
+                "E502",
+                f"cannot write {path}: {exc.strerror or exc}",
+                fix="free space or change the path",
             ) from exc
         proto.check(tmp)
     nodes = list(graph.walk())
-    return EmitResult(path, tuple(path.with_name(f.name) for f in files), len(nodes), _mapping(graph), version)
+    return EmitResult(
+        path, tuple(path.with_name(f.name) for f in files), len(nodes), _mapping(graph), version
+    )
 
 
 def _metadata(model: Model, given: Mapping[str, str] | None) -> dict[str, str]:
@@ -180,7 +199,8 @@ def run(
         optimise: False runs the graph as it stands in the file.
 
     Raises:
-        CirError: E103 for feeds of another number or dtype; E504 when the runtime refuses the file; E901
+        CirError: E103 for feeds of another number or dtype; E504 when the runtime refuses the file;
+        E901
             when ONNX Runtime is not installed.
     """
     from framework_adapter.registry import require
@@ -195,7 +215,9 @@ def run(
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as exc:  # the runtime's own exception types
-        raise error("E504", f"ONNX Runtime does not load {Path(path).name}", why=str(exc)[:400]) from exc
+        raise error(
+            "E504", f"ONNX Runtime does not load {Path(path).name}", why=str(exc)[:400]
+        ) from exc
     given = _feeds(session, feeds)
     return [np.asarray(y) for y in session.run(None, given)]
 
@@ -205,7 +227,11 @@ def _feeds(session: Any, feeds: Sequence[Any] | Mapping[str, Any]) -> dict[str, 
     names = [i.name for i in inputs]
     named = dict(feeds) if isinstance(feeds, Mapping) else dict(zip(names, feeds))
     if len(feeds) != len(names) or set(named) != set(names):
-        raise error("E103", f"{len(feeds)} values are given", why=f"the inputs are {', '.join(names) or 'none'}")
+        raise error(
+            "E103",
+            f"{len(feeds)} values are given",
+            why=f"the inputs are {', '.join(names) or 'none'}",
+        )
     out = {}
     for i in inputs:
         array = np.asarray(named[i.name])

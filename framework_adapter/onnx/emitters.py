@@ -55,9 +55,7 @@ def clip(s: Scope, x: str, *, min: float | None, max: float | None) -> str:  # n
     bounds: list[float | None] = [min, max]
     if not dt.is_float(dtype):
         info = np.iinfo(dtype)
-        bounds = [
-            None if b is None or not info.min < b < info.max else int(b) for b in (min, max)
-        ]
+        bounds = [None if b is None or not info.min < b < info.max else int(b) for b in (min, max)]
     return x if bounds == [None, None] else s.op("Clip", x, *bounds)
 
 
@@ -110,7 +108,13 @@ def _turned(s: Scope, w: str) -> str:
 
 
 def norm(
-    s: Scope, x: str, scale: str | None = None, bias: str | None = None, *, axis: int, epsilon: float
+    s: Scope,
+    x: str,
+    scale: str | None = None,
+    bias: str | None = None,
+    *,
+    axis: int,
+    epsilon: float,
 ) -> str:
     """LayerNormalization without a scale, which the op wants: ones."""
     shape = _type(s, 0).shape[axis:]
@@ -145,7 +149,9 @@ def group_norm(
     return y
 
 
-def group_norm_silu(s: Scope, x: str, scale: str | None = None, bias: str | None = None, **kw: Any) -> str:
+def group_norm_silu(
+    s: Scope, x: str, scale: str | None = None, bias: str | None = None, **kw: Any
+) -> str:
     """group_norm, then swish."""
     y = group_norm(s, x, scale, bias, **kw)
     if s.target.takes("QuickGelu", 0) is not None:
@@ -179,7 +185,9 @@ def cond(s: Scope, pred: str, *xs: str) -> Any:
 
 
 def while_loop(s: Scope, *xs: str, carried: int) -> Any:
-    """Loop: the test is emitted before it and at the end of its body; invariants become captures."""
+    """Loop: the test is emitted before it and at the end of its body; invariants become
+    captures.
+    """
     test, body = s.node.regions
     start = s.inline(test, xs)[0]
     inner = s.inner(body, xs)
@@ -195,4 +203,3 @@ def while_loop(s: Scope, *xs: str, carried: int) -> Any:
     graph = inner.finish((turn, again, *formals), (go_on, *results))
     dtypes = [s.graph.types[o].dtype for o in s.node.outputs]
     return s.op("Loop", None, start, *xs[:carried], results=carried, dtypes=dtypes, body=graph)
-

@@ -1,7 +1,8 @@
 """ONNX to a source graph. Reads the file only: nothing in it is executed.
 
-Opsets 13 to 25 of the standard domain. An op of another domain is called ``domain.Op``. ``If`` and ``Loop`` get
-isolated bodies: what a body reads from outside becomes an operand, a constant is copied in.
+Opsets 13 to 25 of the standard domain. An op of another domain is called ``domain.Op``. ``If`` and
+``Loop`` get isolated bodies: what a body reads from outside becomes an operand, a constant is
+copied in.
 """
 
 from __future__ import annotations
@@ -41,8 +42,10 @@ def extract(
         outputs: values to compute instead of the model's outputs.
 
     Raises:
-        CirError: E101 for a missing file; E103 for inputs that do not fit; E105 for a file that is broken, of
-            an unsupported opset, or whose external data leave its folder; E901 without the onnx package.
+        CirError: E101 for a missing file; E103 for inputs that do not fit; E105 for a file that is
+        broken, of
+            an unsupported opset, or whose external data leave its folder; E901 without the onnx
+            package.
     """
     onnx = require("onnx", "onnx")
     folder = None
@@ -60,7 +63,9 @@ def extract(
         raise
     except Exception as exc:  # protobuf fields may hold anything at all
         raise error(
-            "E105", f"the ONNX model is malformed: {exc}", fix="check it with onnx.checker.check_model"
+            "E105",
+            f"the ONNX model is malformed: {exc}",
+            fix="check it with onnx.checker.check_model",
         ) from exc
 
 
@@ -77,7 +82,9 @@ def _load(onnx: Any, path: Path) -> Any:
 
 
 def run_source(model: Any, feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Results of an ONNX model in ONNX Runtime, its optimisers off. Raises CirError E103, E504, E901."""
+    """Results of an ONNX model in ONNX Runtime, its optimisers off. Raises CirError E103, E504,
+    E901.
+    """
     import tempfile
 
     from framework_adapter.onnx.emit import run
@@ -109,7 +116,9 @@ class _Reader:
         self.types: dict[str, TensorType | None] = {}
         self.fresh = 0
 
-    def graph(self, specs: Sequence[InputSpec] | None, outputs: Sequence[str] | None) -> SourceGraph:
+    def graph(
+        self, specs: Sequence[InputSpec] | None, outputs: Sequence[str] | None
+    ) -> SourceGraph:
         """The main graph."""
         g = self.model.graph
         self.consts = {t.name: constant(t, self.folder) for t in g.initializer}
@@ -154,11 +163,15 @@ class _Reader:
             raise error("E103", f"{len(specs)} inputs are given, the model has {len(given)}")
         out: dict[str, TensorType] = {}
         for i, info in enumerate(given):
-            spec = by_name.get(info.name) or (specs[i] if i < len(specs) and not specs[i].name else None)
+            spec = by_name.get(info.name) or (
+                specs[i] if i < len(specs) and not specs[i].name else None
+            )
             t = self._type(info, spec)
             if spec is not None:
                 if spec.dtype != t.dtype:
-                    raise error("E103", f"input {info.name!r} is {t.dtype} in the model, not {spec.dtype}")
+                    raise error(
+                        "E103", f"input {info.name!r} is {t.dtype} in the model, not {spec.dtype}"
+                    )
                 t = TensorType(t.dtype, spec.shape)
             out[info.name] = t
         return out
@@ -166,7 +179,9 @@ class _Reader:
     def _type(self, info: Any, spec: InputSpec | None) -> TensorType:
         tensor = info.type.tensor_type
         if info.type.WhichOneof("value") != "tensor_type" or tensor.elem_type not in DTYPES:
-            raise error("E105", f"input {info.name!r} is no tensor of a supported dtype", where=info.name)
+            raise error(
+                "E105", f"input {info.name!r} is no tensor of a supported dtype", where=info.name
+            )
         if not tensor.HasField("shape"):
             if spec is None:
                 raise error(
@@ -203,7 +218,9 @@ class _Reader:
         for n in g.node:
             for name in n.input:
                 if name and name not in known:
-                    raise error("E105", f"node {n.name or n.op_type!r} reads {name!r} before it is computed")
+                    raise error(
+                        "E105", f"node {n.name or n.op_type!r} reads {name!r} before it is computed"
+                    )
             if twice := [o for o in n.output if o and o in known]:
                 raise error("E105", f"value {twice[0]!r} is computed twice")
             known.update(o for o in n.output if o)
@@ -254,7 +271,9 @@ class _Reader:
             name = f"{n.output[0]}.{a.name}"
             self.consts[name] = constant(a.t, self.folder)
             return Ref(name)
-        raise error("E105", f"attribute {a.name!r} of {n.op_type} {n.name!r} is of a kind not supported")
+        raise error(
+            "E105", f"attribute {a.name!r} of {n.op_type} {n.name!r} is of a kind not supported"
+        )
 
     # -- control flow ------------------------------------------------------------------------------
     def _control(self, n: Any, known: set[str]) -> SourceNode:
@@ -297,7 +316,9 @@ class _Reader:
     def _loop(
         self, n: Any, body: SourceGraph, operands: list[Ref | None]
     ) -> tuple[list[SourceGraph], list[Ref | None], dict[str, Any]]:
-        """(test and body, operands, attributes): the turn counter is carried only where it is read."""
+        """(test and body, operands, attributes): the turn counter is carried only where it is
+        read.
+        """
         limit, go_on, *start = [*operands, None, None][: max(2, len(operands))]
         turn, again, *formals = body.inputs
         name = n.output[0]
@@ -326,7 +347,9 @@ class _Reader:
         inputs = dict.fromkeys((*carried, *extra), _UNKNOWN)
         test = SourceGraph("onnx", inputs, (verdict,), tuple(test_nodes), {})
         body = replace(body, inputs=inputs, outputs=tuple(results))
-        return [test, body], [*values, *([limit] if extra else [])], {"carried": len(carried)}
+        return [test, body], [*values, *([limit] if extra else [])], {
+            "carried": len(carried), "limited": bool(extra),
+        }  # fmt: skip
 
 
 #: Stands for types that only the operands tell.

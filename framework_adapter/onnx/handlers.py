@@ -1,4 +1,4 @@
-"""Handlers of ONNX ops whose rows need more than formulae: views, slices, control flow, variadic folds."""
+"""Handlers of ONNX ops: views, slices, padding, quantisation, control flow."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from framework_adapter.onnx.layers import (  # noqa: F401
     conv_transpose,
     gemm,
     group_norm,
+    instance_norm,
     multi_head_attention,
     pool,
     resize,
@@ -27,7 +28,7 @@ _NEVER = -(2**62)
 
 
 # -- arithmetic ------------------------------------------------------------------------------------
-def fold(c: Context, node: SourceNode, *xs: Value) -> Value:
+def fold(c: Context, node: SourceNode, xs: tuple[Value, ...]) -> Value:
     """Max, Min, Sum and Mean of any number of operands."""
     op = {"Max": "maximum", "Min": "minimum"}.get(node.op, "add")
     out = xs[0]
@@ -98,14 +99,21 @@ def shape(c: Context, node: SourceNode, x: Value, start: int = 0, end: int | Non
     return c.op("slice", out, axes=(0,), starts=(lo,), ends=(max(lo, hi),), steps=(1,))
 
 
-def constant_of_shape(c: Context, node: SourceNode, shape: Any, value: Value | None = None) -> Value:
+def constant_of_shape(
+    c: Context, node: SourceNode, shape: Any, value: Value | None = None
+) -> Value:
     """ConstantOfShape: the one number, broadcast."""
     one = c.tensor(0.0) if value is None else c.op("reshape", value, shape=())
     return c.op("expand", one, shape=c.dims(shape))
 
 
 def split(
-    c: Context, node: SourceNode, x: Value, split: Any = None, axis: int = 0, num_outputs: int | None = None
+    c: Context,
+    node: SourceNode,
+    x: Value,
+    split: Any = None,
+    axis: int = 0,
+    num_outputs: int | None = None,
 ) -> Any:
     """Split by sizes, or into equal parts of which the last may be smaller."""
     n = c.shape(x)[axis]
@@ -120,7 +128,13 @@ def split(
 
 
 def slice_(
-    c: Context, node: SourceNode, x: Value, starts: Any, ends: Any, axes: Any = None, steps: Any = None
+    c: Context,
+    node: SourceNode,
+    x: Value,
+    starts: Any,
+    ends: Any,
+    axes: Any = None,
+    steps: Any = None,
 ) -> Value:
     """Slice: bounds may be negative or beyond the end."""
     first, last = c.dims(starts), c.dims(ends)
@@ -147,7 +161,13 @@ def _bounds(c: Context, lo: Dim, hi: Dim, n: Dim, step: int) -> tuple[Dim, Dim]:
     if step > 0:
         return _clamped(lo, n, 0, n), _clamped(hi, n, 0, n)
     last = dm.sub(n, 1)
-    if isinstance(hi, int) and isinstance(n, int) and hi < -n or isinstance(hi, int) and hi < _NEVER:
+    if (
+        isinstance(hi, int)
+        and isinstance(n, int)
+        and hi < -n
+        or isinstance(hi, int)
+        and hi < _NEVER
+    ):
         end: Dim = -1
     else:
         end = _clamped(hi, n, -1, last)
@@ -181,7 +201,11 @@ def pad(
     full: list[Dim] = [0] * (2 * rank)
     for i, a in enumerate(places):
         full[a], full[a + rank] = given[i], given[k + i]
-    crop = [(a, lo, hi) for a, (lo, hi) in enumerate(zip(full[:rank], full[rank:])) if _cuts(lo) or _cuts(hi)]
+    crop = [
+        (a, lo, hi)
+        for a, (lo, hi) in enumerate(zip(full[:rank], full[rank:]))
+        if _cuts(lo) or _cuts(hi)
+    ]
     if crop:
         rows = [(a, _cut(lo), dm.sub(c.shape(x)[a], _cut(hi))) for a, lo, hi in crop]
         axes_, starts, ends = zip(*rows)
@@ -201,7 +225,9 @@ def _cut(p: Dim) -> int:
     return -p if isinstance(p, int) and p < 0 else 0
 
 
-def depth_to_space(c: Context, node: SourceNode, x: Value, blocksize: int, mode: str = "DCR") -> Value:
+def depth_to_space(
+    c: Context, node: SourceNode, x: Value, blocksize: int, mode: str = "DCR"
+) -> Value:
     """DepthToSpace: [N, C, H, W] to [N, C/b², H*b, W*b]."""
     n, ch, h, w = c.shape(x)
     b, rest = blocksize, dm.floordiv(ch, blocksize * blocksize)
@@ -224,8 +250,12 @@ def space_to_depth(c: Context, node: SourceNode, x: Value, blocksize: int) -> Va
     return c.op("reshape", y, shape=(n, dm.mul(ch, b * b), h2, w2))
 
 
-def one_hot(c: Context, node: SourceNode, indices: Value, depth: Any, values: Value, axis: int = -1) -> Value:
-    """OneHot: the second of two values where the index is, the first elsewhere; negative indices wrap."""
+def one_hot(
+    c: Context, node: SourceNode, indices: Value, depth: Any, values: Value, axis: int = -1
+) -> Value:
+    """OneHot: the second of two values where the index is, the first elsewhere; negative indices
+    wrap.
+    """
     n = int(c.scalar(depth))
     rank = c.rank(indices) + 1
     at = axis % rank
@@ -267,7 +297,9 @@ def _parameters(
         scale = c.op("reshape", scale, shape=())
     if zero is None:
         zero = Value(c.b.const(np.zeros(c.shape(scale)).astype(dt.to_numpy(dtype))))
-    return scale, c.op("reshape", zero, shape=c.shape(scale)) if c.shape(zero) != c.shape(scale) else zero
+    return scale, c.op("reshape", zero, shape=c.shape(scale)) if c.shape(zero) != c.shape(
+        scale
+    ) else zero
 
 
 def _axis(c: Context, x: Value, scale: Value, axis: int) -> int:
@@ -275,17 +307,18 @@ def _axis(c: Context, x: Value, scale: Value, axis: int) -> int:
 
 
 # -- control flow ----------------------------------------------------------------------------------
-def if_(c: Context, node: SourceNode, pred: Value, *xs: Value) -> Any:
+def if_(c: Context, node: SourceNode, pred: Value, xs: tuple[Value, ...]) -> Any:
     """If: both branches take what either reads."""
     types = [c.b.types[x] for x in xs]
     regions = [c.region(g, n, types) for g, n in zip(node.regions, ("then", "else"))]
     return _control(c, "cond", [_scalar(c, pred), *xs], regions, {})
 
 
-def loop(c: Context, node: SourceNode, *xs: Value, carried: int) -> Any:
+def loop(c: Context, node: SourceNode, xs: tuple[Value, ...], carried: int, limited: bool) -> Any:
     """Loop: what is carried besides the results (the turn, whether to go on) comes first."""
     own = carried - len(node.outputs)
-    values = [_scalar(c, x) if i < own or x is xs[-1] and _is_limit(node) else x for i, x in enumerate(xs)]
+    scalars = (*range(own), *((carried,) if limited else ()))
+    values = [_scalar(c, x) if i in scalars else x for i, x in enumerate(xs)]
     types = [c.b.types[x] for x in values]
     regions = [c.region(g, n, types) for g, n in zip(node.regions, ("cond", "body"))]
     out = _control(c, "while_loop", values, regions, {"carried": carried})
@@ -293,19 +326,12 @@ def loop(c: Context, node: SourceNode, *xs: Value, carried: int) -> Any:
     return results if len(results) != 1 else results[0]
 
 
-def _is_limit(node: SourceNode) -> bool:
-    return bool(node.regions[0].nodes)
-
-
 def _scalar(c: Context, x: Value) -> Value:
     return c.op("reshape", x, shape=()) if c.rank(x) else x
 
 
-def _control(c: Context, op: str, values: list[Value], regions: list[Any], attrs: dict[str, Any]) -> Any:
-    out = tuple(map(Value, c.b.emit(op, values, attrs, regions=regions, name=node_name(c))))
+def _control(
+    c: Context, op: str, values: list[Value], regions: list[Any], attrs: dict[str, Any]
+) -> Any:
+    out = tuple(map(Value, c.b.emit(op, values, attrs, regions=regions, name=c.node.outputs[0])))
     return out[0] if len(out) == 1 else out
-
-
-def node_name(c: Context) -> str:
-    """Name wanted for the first result."""
-    return c.node.outputs[0]

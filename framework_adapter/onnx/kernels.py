@@ -4,8 +4,8 @@ A profile is a file ``profiles/<name>.json``. ``ort-cpu`` is read from ONNX Runt
 
     python -m framework_adapter.onnx.kernels        # rewrites profiles/ort-cpu.json
 
-An op without a kernel (GroupNormalization, HardSwish, Mish) is not in it, although ONNX defines it: such ops
-are lowered further instead of being left to the runtime's function expansion.
+An op without a kernel (GroupNormalization, HardSwish, Mish) is not in it, although ONNX defines it:
+such ops are lowered further instead of being left to the runtime's function expansion.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ class Profile:
         return slots[min(slot, len(slots) - 1)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(name: str) -> Profile:
     """A profile by name. Raises CirError E503 for an unknown one."""
     path = _FOLDER / f"{name}.json"
@@ -117,7 +117,11 @@ def read_runtime() -> dict[str, Any]:
     for kernel in runtime.get_all_opkernel_def():
         domain, op = kernel.domain, kernel.op_name
         known = schemas.get((domain, op), [])
-        if kernel.provider != "CPUExecutionProvider" or domain not in ("", "com.microsoft") or not known:
+        if (
+            kernel.provider != "CPUExecutionProvider"
+            or domain not in ("", "com.microsoft")
+            or not known
+        ):
             continue
         since, until = kernel.version_range
         if domain and op in standard or not domain and (since > highest or until < lowest):
@@ -142,7 +146,9 @@ def read_runtime() -> dict[str, Any]:
 
 
 def _compact(versions: Mapping[int, list[set[str]]]) -> dict[str, list[str]]:
-    """Slots by version, without versions that change nothing and slots that repeat the one before."""
+    """Slots by version, without versions that change nothing and slots that repeat the one
+    before.
+    """
     out: dict[str, list[str]] = {}
     for since, slots in sorted(versions.items()):
         texts = [_text(s) for s in slots]
@@ -168,7 +174,9 @@ def _text(slot: set[str]) -> str:
 
 def render(raw: Mapping[str, Any]) -> str:
     """A profile as text, one op on a line."""
-    head = "".join(f"{json.dumps(k)}: {json.dumps(v)},\n " for k, v in raw.items() if k != "kernels")
+    head = "".join(
+        f"{json.dumps(k)}: {json.dumps(v)},\n " for k, v in raw.items() if k != "kernels"
+    )
     rows = (f"  {json.dumps(op)}: {json.dumps(v)}" for op, v in raw["kernels"].items())
     return f'{{{head}"kernels": {{\n' + ",\n".join(rows) + "\n}}\n"
 

@@ -65,7 +65,11 @@ def _no_kernel(node: TargetNode, dtypes: Mapping[str, str], profile: Profile, op
 
 
 def model(
-    graph: TargetGraph, opset: int, profile: Profile, metadata: Mapping[str, str], producer: tuple[str, str]
+    graph: TargetGraph,
+    opset: int,
+    profile: Profile,
+    metadata: Mapping[str, str],
+    producer: tuple[str, str],
 ) -> Any:
     """The ModelProto without the data of its initialisers' larger tensors (see ``attach``)."""
     import onnx
@@ -155,7 +159,8 @@ def _tensor(out: Any, name: str, const: Const) -> None:
 
 
 def write(out: Any, consts: Mapping[str, Const], path: Path, limit: int) -> list[Path]:
-    """Attach the initialisers and write the file; above ``limit`` bytes of weights, beside a data file.
+    """Attach the initialisers and write the file; above ``limit`` bytes of weights, beside a data
+    file.
 
     Returns the files written, the main one first.
     """
@@ -201,4 +206,3 @@ def check(path: Path) -> None:
             why=" ".join(text[:3])[:400],
             fix="report this with the model; another opset or profile may do meanwhile",
         ) from exc
-

@@ -1,7 +1,7 @@
 """Tensors of ONNX files as constants. External data stay in their file until they are read.
 
-A model file is untrusted: the place of external data must be a plain file inside the model's own folder, named
-without ``..``, absolute paths or links, and long enough for what the tensor claims.
+A model file is untrusted: the place of external data must be a plain file inside the model's own
+folder, named without ``..``, absolute paths or links, and long enough for what the tensor claims.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def constant(tensor: Any, folder: Path | None) -> Const:
         folder: the model file's folder; None when the model did not come from a file.
 
     Raises:
-        CirError: E105 for a dtype without a counterpart, broken data, or external data outside the folder.
+        CirError: E105 for a dtype without a counterpart, broken data, or external data outside the
+        folder.
     """
     from onnx import numpy_helper
 
@@ -50,7 +51,9 @@ def constant(tensor: Any, folder: Path | None) -> Const:
 def _external(tensor: Any, t: TensorType, folder: Path | None) -> Const:
     entries = {e.key: e.value for e in tensor.external_data}
     if folder is None:
-        raise _bad(tensor, "has external data, and the model is not a file", "pass the path of the file")
+        raise _bad(
+            tensor, "has external data, and the model is not a file", "pass the path of the file"
+        )
     path = _contained(tensor, entries.get("location", ""), folder)
     try:
         offset = int(entries.get("offset") or 0)
@@ -77,7 +80,11 @@ def _contained(tensor: Any, location: str, folder: Path) -> Path:
         for part in place.parts:
             path = path / part
             if stat.S_ISLNK(path.lstat().st_mode):
-                raise _bad(tensor, f"has external data behind a link: {location!r}", "put the file itself there")
+                raise _bad(
+                    tensor,
+                    f"has external data behind a link: {location!r}",
+                    "put the file itself there",
+                )
         if not stat.S_ISREG(path.stat().st_mode):
             raise _bad(tensor, f"has external data in {location!r}, which is not a file")
     except (OSError, ValueError) as exc:
@@ -86,4 +93,6 @@ def _contained(tensor: Any, location: str, folder: Path) -> Path:
 
 
 def _bad(tensor: Any, what: str, fix: str = "") -> CirError:
-    return error("E105", f"tensor {tensor.name or '(unnamed)'!r} {what}", where=tensor.name, fix=fix)
+    return error(
+        "E105", f"tensor {tensor.name or '(unnamed)'!r} {what}", where=tensor.name, fix=fix
+    )

@@ -25,7 +25,7 @@ class PyTorchFrontend:
         self._calls: WeakKeyDictionary[Any, tuple[InputSpec, ...]] = WeakKeyDictionary()
 
     def accepts(self, model: object) -> bool:
-        """Whether this is a module, a program, or a path to a ``.pt2``, ``.pt`` or ``.pth`` file."""
+        """Whether this is a module, a program, or a path to a .pt2, .pt or .pth file."""
         return is_model_path(model) or _is_a(model, "Module") or _is_a(model, "ExportedProgram")
 
     def extract(
@@ -103,7 +103,7 @@ class PyTorchFrontend:
 
 
 def _is_a(model: object, kind: str) -> bool:
-    """Whether a class of torch by this name is among the model's classes, without importing torch."""
+    """Whether a torch class of this name is among the model's classes; imports nothing."""
     return any(
         c.__name__ == kind and c.__module__.startswith(("torch.nn.modules", "torch.export"))
         for c in type(model).__mro__

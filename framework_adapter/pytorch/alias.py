@@ -1,4 +1,4 @@
-"""In-place ops of a torch.export graph: which read like plain ops, and which need functionalising."""
+"""In-place ops of a torch.export graph: which read as plain ops, which do not."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def mutated(node: Any) -> list[Any]:
 def needs_functionalising(graph: Any) -> bool:
     """Whether an in-place op writes memory that another value shows later.
 
-    Values are grouped by memory: views and in-place results join their operands. Reading each in-place
-    op as a plain op whose result replaces its operand is right unless some other member of the group
-    that existed before the write is read after it.
+    Values are grouped by memory: views and in-place results join their operands. Reading each
+    in-place op as a plain op whose result replaces its operand is right unless some other member of
+    the group that existed before the write is read after it.
     """
     nodes = list(graph.nodes)
     writes = [(n, x) for n in nodes for x in mutated(n)]

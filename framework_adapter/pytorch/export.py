@@ -83,7 +83,7 @@ def sizes(specs: Sequence[InputSpec], factor: int = 1) -> dict[str, int]:
 def arguments(
     specs: Sequence[InputSpec], values: Sequence[Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """(args, kwargs) of a call: unnamed values in order, named ones by name; ``a.b`` goes into dict a."""
+    """(args, kwargs) of a call: unnamed in order, named by name; ``a.b`` is key b of dict a."""
     args = tuple(v for s, v in zip(specs, values) if s.name is None)
     kwargs: dict[str, Any] = {}
     for s, v in zip(specs, values):
@@ -125,7 +125,7 @@ def check_symbolic(specs: Sequence[InputSpec], shapes: Sequence[Sequence[int | N
                     f"the model fixes the symbolic dim {want!r} to {got}",
                     where=f"input {s.name or i}, axis {axis}",
                     why="its code uses the size as a number, or the size must equal a fixed one",
-                    fix=f"give {got} instead of {want!r}, or write the model without the fixed size",
+                    fix=f"give {got} instead of {want!r}, or do not fix the size in the model",
                 )
     found.raise_errors()
 

@@ -1,35 +1,28 @@
-"""A torch.export program as a source graph: the graph is read as exported, without decomposing it."""
+"""A torch.export program as a source graph, read as exported wherever that is possible."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import PureWindowsPath
 from typing import Any
 
+from cir.diagnostics import error
 from cir.dim import SymInt
 from cir.graph import Const, TensorType
 from framework_adapter.mapping import load
-from framework_adapter.pytorch import alias
+from framework_adapter.pytorch import alias, fx
 from framework_adapter.pytorch.symbols import Symbols
 from framework_adapter.pytorch.tensors import dtype_name, to_numpy
 from framework_adapter.source import Operand, Ref, SourceGraph, SourceNode
 
 #: Arguments that say where and how memory lies; they never change a value.
 _PLACEMENT = frozenset(("device", "layout", "memory_format", "pin_memory", "non_blocking"))
-#: Checks and annotations without a result.
-_SKIPPED = re.compile(
-    r"aten\.(_assert|sym_constrain|_functional_assert|_functional_sym_constrain|_log_api_usage)"
-)
-_NOT_USER = re.compile(r"(^|[/\\\\])(torch|framework_adapter)[/\\\\]|^<")
-_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 def read_program(program: Any, wanted: Sequence[str] | None = None) -> Reader:
     """A reader over a program, decomposed only where its graph cannot be read as it is.
 
-    In-place ops that write to memory other values show make the whole graph functional; ops without a
-    row that PyTorch can decompose are decomposed, those only.
+    In-place ops that write to memory other values show make the whole graph functional; ops
+    without a row that PyTorch can decompose are decomposed, those only.
 
     Args:
         program: torch.export.ExportedProgram.
@@ -37,14 +30,23 @@ def read_program(program: Any, wanted: Sequence[str] | None = None) -> Reader:
     """
     notes: list[str] = []
     rules, names = _decompositions(program)
-    if alias.needs_functionalising(program.graph):
-        notes.append(
-            "in-place operators write to memory that views share: the graph was functionalised"
-        )
+    shared = alias.needs_functionalising(program.graph)
+    if shared:
+        notes.append("in-place operators write to memory that views share: made functional")
     if names:
         notes.append(f"decomposed by PyTorch, having no row of their own: {', '.join(names)}")
     if notes:
-        program = program.run_decompositions(rules)
+        try:
+            program = program.run_decompositions(rules)
+        except Exception as exc:
+            if shared:
+                raise error(
+                    "E105",
+                    "PyTorch cannot make the model's in-place writes functional",
+                    why=str(exc).split("\n")[0][:300],
+                    fix="write to new tensors instead of views",
+                ) from exc
+            notes = []  # the ops without a row are then reported as unsupported
     return Reader(program, notes, wanted)
 
 
@@ -55,7 +57,7 @@ def _decompositions(program: Any) -> tuple[dict[Any, Any], list[str]]:
     table = load("pytorch")
     calls = {n.target for n in program.graph.nodes if n.op == "call_function"}
     missing = sorted(
-        (t for t in calls if _is_tensor_op(t) and table.find(_source_op(t)) is None), key=str
+        (t for t in calls if fx.gives_tensors(t) and table.find(fx.source_op(t)) is None), key=str
     )
     if not missing:
         return {}, []
@@ -63,7 +65,7 @@ def _decompositions(program: Any) -> tuple[dict[Any, Any], list[str]]:
     names = [str(t) for t in missing if t in known]
     if not names:
         return {}, []
-    return {t: f for t, f in known.items() if table.find(_op_id(t)) is None}, names
+    return {t: f for t, f in known.items() if table.find(fx.op_id(t)) is None}, names
 
 
 class Reader:
@@ -74,7 +76,7 @@ class Reader:
         self.notes = notes
         self.wanted = wanted
         self.symbols = Symbols()
-        self.symbols.learn(_guards(program))
+        self.symbols.learn(fx.guards(program))
         kinds = {s.arg.name: s for s in program.graph_signature.input_specs}
         self.placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
         self.stored = {
@@ -85,7 +87,7 @@ class Reader:
     def shapes(self) -> list[tuple[int | None, ...]]:
         """Shapes of the flattened user inputs, None for a symbolic size."""
         found = [self.placeholders[n].meta["val"] for n in self.user_inputs]
-        return [tuple(map(_fixed, getattr(v, "shape", ()))) for v in found]
+        return [tuple(map(fx.fixed_size, getattr(v, "shape", ()))) for v in found]
 
     def name_symbols(self, index: int, names: Sequence[Any]) -> None:
         """Name the symbolic dims of a user input; a dim that is no plain symbol keeps its own."""
@@ -130,7 +132,7 @@ class Reader:
             nodes=tuple(walk.nodes),
             consts={**consts, **walk.consts},
             output_names=tuple(n for n, _ in kept),
-            symbols={k: r for k, r in self.symbols.ranges.items()},
+            symbols=dict(self.symbols.ranges),
             state=tuple(state),
             notes=(*self.notes, *self.symbols.notes),
             versions={"torch": _version()},
@@ -143,7 +145,7 @@ class Reader:
         sources: tuple[Mapping[str, Any], ...] = (self.program.state_dict, self.program.constants)
         for placeholder, target in self.stored.items():
             tensor = next((s[target] for s in sources if target in s), None)
-            if not hasattr(tensor, "data_ptr"):
+            if tensor is None or not hasattr(tensor, "data_ptr"):
                 walk.env[placeholder] = tensor
                 continue
             key = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
@@ -155,7 +157,7 @@ class Reader:
 
     def _labels(self) -> list[str]:
         """A name for each flattened result, from the structure of what the model returns."""
-        paths = _leaf_paths(self.program.call_spec.out_spec)
+        paths = fx.leaf_paths(self.program.call_spec.out_spec)
         named = [".".join(p) or "output" for p in paths]
         return [f"output_{n}" if n[0].isdigit() else n for n in named]
 
@@ -181,8 +183,8 @@ class Reader:
             inputs[target] = consts.pop(target).type
             out.append((target, walk.as_value(value)))
             self.notes.append(
-                f"buffer {target} is changed by forward: it is an input and an output of the model; "
-                "feed its value from call to call, starting from the stored one"
+                f"buffer {target} is changed by forward: it is an input and an output; feed its "
+                "value from call to call, starting from the stored one"
             )
         return out
 
@@ -205,7 +207,7 @@ class _Walk:
         for n in graph.nodes:
             if n.op == "get_attr":
                 self._attribute(n)
-            elif n.op == "call_function" and not _SKIPPED.match(str(n.target)):
+            elif n.op == "call_function" and not fx.is_check(n.target):
                 self._call(n)
 
     def results(self, graph: Any) -> list[Operand]:
@@ -239,7 +241,7 @@ class _Walk:
 
     def _call(self, n: Any) -> None:
         value = n.meta.get("val")
-        op = _source_op(n.target)
+        op = fx.source_op(n.target)
         if op == "operator.getitem":
             base = self.env.get(n.args[0].name, n.args[0])
             if isinstance(base, tuple):
@@ -260,8 +262,8 @@ class _Walk:
         outputs = tuple(f"{n.name}#{i}" for i in range(len(values))) if many else (n.name,)
         types = tuple(self.type(v) if hasattr(v, "dtype") else None for v in values)
         written = alias.mutated(n)
-        module, place = _origin(n)
-        args, kwargs = _arguments(n)
+        module, place = fx.origin(n)
+        args, kwargs = fx.arguments(n)
         self.nodes.append(
             SourceNode(
                 op,
@@ -279,7 +281,7 @@ class _Walk:
             self._replace(target, self.env[n.name])
 
     def _replace(self, target: Any, value: Operand) -> None:
-        """After an in-place op, reading its operand (or what that was made from) reads the result."""
+        """After an in-place op, what read its operand reads the result."""
         old = self.operand(target)
         self.env[target.name] = value
         for name, operand in list(self.env.items()):
@@ -325,86 +327,6 @@ class _Walk:
         if isinstance(x, slice):
             return (self.operand(x.start), self.operand(x.stop), self.operand(x.step))
         return x
-
-
-def _op_id(target: Any) -> str:
-    """``aten.add.Tensor``, ``operator.mul``, ``cond``, ``torch.sym_sqrt``."""
-    if hasattr(target, "_schema"):
-        return str(target)
-    name = getattr(target, "__name__", str(target))
-    module = getattr(target, "__module__", "") or ""
-    if module in ("_operator", "operator", "math"):
-        return f"{module.lstrip('_')}.{name}"
-    if "HigherOrder" in type(target).__mro__[1].__name__:
-        return str(name)
-    return f"torch.{name}"
-
-
-def _source_op(target: Any) -> str:
-    """Op id that a row is looked up by; an in-place op reads like the op that computes what it writes."""
-    op = _op_id(target)
-    if op.startswith("aten.") and target._schema.is_mutable:
-        namespace, name, overload = op.split(".", 2)
-        return f"{namespace}.{name.rstrip('_')}.{overload}"
-    return op
-
-
-def _is_tensor_op(target: Any) -> bool:
-    """Whether a call is an ATen op that gives tensors."""
-    op = _op_id(target)
-    if not op.startswith("aten.") or _SKIPPED.match(op):
-        return False
-    return any("Tensor" in str(r.type) for r in target._schema.returns)
-
-
-def _arguments(n: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Arguments of a call, positional wherever the op's schema allows it."""
-    args, kwargs = list(n.args), dict(n.kwargs)
-    schema = getattr(n.target, "_schema", None)
-    for a in schema.arguments[len(args) :] if schema is not None else ():
-        if a.kwarg_only or not any(b.name in kwargs for b in schema.arguments if not b.kwarg_only):
-            break
-        args.append(kwargs.pop(a.name, a.default_value if a.has_default_value() else None))
-    return args, kwargs
-
-
-def _origin(n: Any) -> tuple[str, str]:
-    """(module path, file:line) of a call: the innermost module, the innermost frame outside torch."""
-    stack = list((n.meta.get("nn_module_stack") or {}).values())
-    module = str(stack[-1][0]) if stack else ""
-    module = "" if module.startswith("_empty") else module.removeprefix("L['self'].")
-    frames = _FRAME.findall(n.meta.get("stack_trace") or "")
-    own = [f for f in frames if not _NOT_USER.search(f[0])]
-    chosen = (own or frames)[-1:]
-    if not chosen:
-        return module, ""
-    path, line = chosen[0]
-    return module, f"{PureWindowsPath(path).name}:{line}"
-
-
-def _fixed(size: Any) -> int | None:
-    expr = None if isinstance(size, int) else size.node.expr
-    return int(size) if expr is None or expr.is_number else None
-
-
-def _leaf_paths(spec: Any) -> list[tuple[str, ...]]:
-    """Keys and positions that lead to each leaf of a pytree spec."""
-    if spec.is_leaf():
-        return [()]
-    children = spec.children() if hasattr(spec, "children") else spec.children_specs
-    keys = getattr(spec.context, "_fields", spec.context)
-    if not isinstance(keys, (list, tuple)) or len(keys) != len(children):
-        keys = range(len(children))
-    return [(str(k), *path) for k, child in zip(keys, children) for path in _leaf_paths(child)]
-
-
-def _guards(program: Any) -> Any:
-    """What the exporter assumed about symbolic sizes."""
-    for n in program.graph.nodes:
-        mode = getattr(n.meta.get("val"), "fake_mode", None)
-        if mode is not None and mode.shape_env is not None:
-            return mode.shape_env.guards
-    return ()
 
 
 def _version() -> str:

@@ -1,4 +1,4 @@
-"""Model files: ``.pt2`` programs are loaded without ever unpickling code; ``.pt`` pickles are refused."""
+"""Model files: .pt2 programs are loaded without unpickling code; .pt pickles are refused."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def load_program(path: str | Path) -> Any:
             "E105",
             f"{path.name} is a pickle of weights or of a module, not a program",
             why="weights alone are not a model, and unpickling a module would run the file's code",
-            fix="build the model in Python, load_state_dict(torch.load(path, weights_only=True)), and "
-            "convert the module; or save torch.export.export(model.eval(), args) as .pt2",
+            fix="build the model, load_state_dict(torch.load(path, weights_only=True)) and convert "
+            "the module; or torch.export.save(torch.export.export(model.eval(), args), 'm.pt2')",
         )
     torch = require("torch", "torch")
     try:

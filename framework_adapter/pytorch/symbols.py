@@ -38,8 +38,8 @@ class Symbols:
     def learn(self, guards: Any) -> None:
         """Take divisibility from the exporter's guards, before any symbol is named.
 
-        A guard such as ``2*((s - 1)//2) + 2 == s`` says that s is a multiple of 2. Then s is written
-        as twice a new symbol, and expressions over it simplify to what the guard says.
+        A guard such as ``2*((s - 1)//2) + 2 == s`` says that s is a multiple of 2. Then s is
+        written as twice a new symbol, and expressions over it simplify to what the guard says.
         """
         raw = Symbols()
         for guard in guards:
@@ -136,11 +136,12 @@ class Symbols:
         if kind in ("Add", "Mul"):
             return reduce(_add if kind == "Add" else _mul, map(self._walk, e.args))
         if kind in ("Pow", "PowByNatural"):
-            (base, power) = map(self._walk, e.args)
+            base, power = (self._walk(x) for x in e.args)
             n = power[0] * power[1] if isinstance(power[1], int) else Fraction(-1)
             if n.denominator != 1 or not 0 <= n <= 8:
                 raise Untranslatable(kind)
-            return reduce(_mul, [base] * int(n), (Fraction(1), 1))
+            one: _Scaled = (Fraction(1), 1)
+            return reduce(_mul, [base] * int(n), one)
         if kind in ("IntTrueDiv", "FloatTrueDiv"):
             a, b = map(self._walk, e.args)
             if not isinstance(b[1], int):
@@ -154,8 +155,8 @@ class Symbols:
             top = dm.mul(-factor.numerator, d)
             return Fraction(1), dm.mul(-1, dm.floordiv(top, factor.denominator))
         if kind in _BINARY:
-            a, b = (self._whole(x) for x in e.args)
-            return Fraction(1), _BINARY[kind](a, b)
+            left, right = (self._whole(x) for x in e.args)
+            return Fraction(1), _BINARY[kind](left, right)
         if kind in ("Max", "Min"):
             parts = [self._whole(x) for x in e.args]
             return Fraction(1), (dm.maximum if kind == "Max" else dm.minimum)(*parts)

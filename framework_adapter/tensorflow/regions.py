@@ -82,7 +82,8 @@ def _body(
         if isinstance(operand, Variable):
             env[argument.name] = operand
             continue
-        name = region.shared.unique(f"{op.name}/{argument.op.name}")
+        # Not by the argument's own name, which holds a counter of the whole process.
+        name = region.shared.unique(f"{op.name}/x{i}")
         env[argument.name] = Ref(name)
         names[i] = (name, _loose_type(argument, name))
         if i not in open_:

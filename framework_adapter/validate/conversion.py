@@ -76,6 +76,7 @@ def validate_conversion(
         session = engine.Session(emitted.path)
         threads = session.threads
         ready = edges.feeds(feeds)
+        session.run(ready)
         measured = latency.compare_latency(
             lambda: source_run(feeds),
             lambda: session.run(ready),
@@ -83,7 +84,10 @@ def validate_conversion(
             threads=environment.thread_counts(threads),
             input=", ".join(f"{x.dtype.name}{list(x.shape)}" for x in feeds),
         )
-    types = engine.node_types(emitted.path) if is_onnx else {}
+    made: Mapping[str, Sequence[str]] = emitted.mapping
+    if is_onnx:
+        program_nodes = {n.name for n in program.model.graph.nodes}
+        made = engine.emitted_ops(emitted.path, emitted.mapping, program_nodes)
     counts = {
         name: program.stats[f"nodes_{name}"] for name in ("source", "lowered", "canonical", "fused")
     }
@@ -93,7 +97,7 @@ def validate_conversion(
         localization=found,
         latency=measured,
         environment=environment.describe(dict(program.source.versions), threads=threads),
-        mapping=mapping_of(program.model.graph, emitted.mapping, types),
+        mapping=mapping_of(program.model.graph, made),
         absorbed=absorbed(program),
         trace=tuple(program.ctx.trace),
         counts=counts,
@@ -161,26 +165,22 @@ def _plain(lowered: Model) -> runner.Run:
 
 
 # -- op mapping ------------------------------------------------------------------------------------
-def mapping_of(
-    graph: Graph, emitted: Mapping[str, Sequence[str]], types: Mapping[str, str]
-) -> tuple[MappingGroup, ...]:
+def mapping_of(graph: Graph, made: Mapping[str, Sequence[str]]) -> tuple[MappingGroup, ...]:
     """Source op -> program op -> emitted op, in groups.
 
     Args:
         graph: the program.
-        emitted: node -> names of the emitted nodes it became.
-        types: op types by name of emitted node; names without one stand for themselves.
+        made: node -> target ops it became.
     """
     rows = []
     for node in graph.nodes:
         src = node.meta.src
-        made = [types.get(n, n) for n in emitted.get(node.name, ())]
         at = src[-1] if src else Source("")
         rows.append(
             (
                 _counted(_op(s) for s in src) or "(none)",
                 node.op,
-                _counted(made) or "(joined with a neighbour)",
+                _counted(made.get(node.name, ())) or "(joined with a neighbour)",
                 node.meta.by,
                 MappedNode(node.name, at.module, next((s.place for s in src if s.place), "")),
             )

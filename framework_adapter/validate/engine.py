@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Session:
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # Threads that wait actively would slow down the framework that is measured in turn with us.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if folder is not None:
@@ -87,7 +89,33 @@ def interface(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return inputs, tuple(o.name for o in graph.output)
 
 
-def node_types(path: Path) -> dict[str, str]:
+def emitted_ops(
+    path: Path, mapping: Mapping[str, Sequence[str]], program: Collection[str]
+) -> dict[str, list[str]]:
+    """Program node -> types of the ops made for it, in the file's order.
+
+    A node made for something the program does not have (a part of an op that was decomposed) counts
+    to the first program node that its result reaches.
+
+    Args:
+        path: the file.
+        mapping: node the emitter was given -> names of nodes in the file.
+        program: names of the program's nodes.
+    """
+    graph = _graph(path)
+    owner = {e: name for name, made in mapping.items() if name in program for e in made}
+    reader = {i: node.name for node in reversed(graph.node) for i in node.input}
+    for node in reversed(graph.node):
+        if node.name not in owner:
+            heirs = (owner.get(reader.get(o, "")) for o in node.output)
+            owner[node.name] = next((h for h in heirs if h), "")
+    out: dict[str, list[str]] = {}
+    for name, op in _types(graph).items():
+        out.setdefault(owner.get(name, ""), []).append(op)
+    return out
+
+
+def _types(graph: Any) -> dict[str, str]:
     """Node name -> op type (with its domain when it is not ONNX's own), bodies included."""
     found: dict[str, str] = {}
 
@@ -99,7 +127,7 @@ def node_types(path: Path) -> dict[str, str]:
                 for body in (*([attr.g] if attr.HasField("g") else ()), *attr.graphs):
                     visit(body)
 
-    visit(_graph(path))
+    visit(graph)
     return found
 
 

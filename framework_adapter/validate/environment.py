@@ -38,6 +38,8 @@ def describe(
     if isa:
         out["Instruction sets"] = ", ".join(isa)
     out["Threads"] = thread_counts(threads)
+    if hasattr(os, "getloadavg"):
+        out["Load"] = f"{os.getloadavg()[0]:.1f} processes on average in the last minute"
     out.update(versions or {})
     loaded = {p: _version(p) for p in _PACKAGES if p in sys.modules and p not in out}
     out.update({k: v for k, v in loaded.items() if v})
@@ -46,7 +48,7 @@ def describe(
 
 def thread_counts(onnxruntime: int | None = None) -> str:
     """Thread counts of the engines in this process, in words."""
-    parts = [f"ONNX Runtime {onnxruntime} (pinned)"] if onnxruntime else []
+    parts = [f"ONNX Runtime {onnxruntime} (pinned, not spinning)"] if onnxruntime else []
     if torch := sys.modules.get("torch"):
         parts.append(f"PyTorch {torch.get_num_threads()}")
     if tf := sys.modules.get("tensorflow"):

@@ -33,10 +33,16 @@ class Latency:
     threads: str
     input: str
 
+    @property
+    def noisy(self) -> bool:
+        """Whether the machine was too busy: the artefact differs from itself by more than 15 %."""
+        return abs(self.control - 1) > 0.15
+
     def as_dict(self) -> dict[str, Any]:
         """A JSON-ready mapping, labelled as measured."""
         out: dict[str, Any] = {"kind": "measured"}
         out.update({k: getattr(self, k) for k in self.__slots__})
+        out["noisy"] = self.noisy
         return out
 
 
@@ -50,16 +56,16 @@ def compare_latency(
 ) -> Latency:
     """Time both sides in rounds of artefact, source, artefact.
 
+    Both must have run on such inputs before: first calls compile, allocate and page in weights.
+
     Args:
         source: runs one inference in the source framework.
         artifact: runs one inference of the artefact.
-        budget: seconds after which no further round starts, warm-up included; one always runs.
+        budget: seconds after which no further round starts; one always runs.
         threads: thread counts, kept in the result.
         input: what is fed, kept in the result.
     """
     end = time.perf_counter() + budget
-    for run in (source, artifact):  # first calls compile, allocate and page in weights
-        run()
     rounds: list[tuple[float, float, float]] = []
     while not rounds or (len(rounds) < MAX_ROUNDS and time.perf_counter() < end):
         rounds.append((_seconds(artifact), _seconds(source), _seconds(artifact)))

@@ -41,10 +41,37 @@ def listing(graph: Graph) -> list[str]:
     return [*lines, f"return {shown}"]
 
 
-def difference(a: Graph, b: Graph, names: tuple[str, str], limit: int = 60) -> str:
-    """The first lines in which two graphs differ; '' when their listings are equal."""
-    lines = difflib.unified_diff(listing(a), listing(b), *names, lineterm="", n=2)
-    return "\n".join(list(lines)[:limit])
+def difference(a: Graph, b: Graph, names: tuple[str, str], limit: int = 40) -> str:
+    """Where two graphs part: the nodes of each that the other lacks although it has their operands.
+
+    Then the first lines in which their listings differ; '' when the listings are equal.
+    """
+    lines = list(difflib.unified_diff(listing(a), listing(b), *names, lineterm="", n=2))
+    if not lines:
+        return ""
+    return "\n".join([*_frontier(a, b, names[0]), *_frontier(b, a, names[1]), *lines[:limit]])
+
+
+def _frontier(graph: Graph, other: Graph, name: str) -> list[str]:
+    """Nodes whose operands both graphs compute and whose result only ``graph`` does."""
+    mine, theirs = _hashes(graph), set(_hashes(other).values())
+    found = []
+    for node in graph.nodes:
+        new = mine[node.name] not in theirs
+        if new and all(mine[i or ""] in theirs for i in node.inputs):
+            operands = ", ".join(_origin(graph, i) for i in node.inputs)
+            attrs = "".join(f", {k}={_attr(v)}" for k, v in sorted(node.attrs.items()))
+            found.append(f"{name} only: {node.op}({operands}{attrs}) : {graph.types[node.name]}")
+    return found[:12]
+
+
+def _origin(graph: Graph, name: str | None) -> str:
+    if name is None:
+        return "none"
+    if name in graph.consts:
+        return _const(graph, name)
+    producer = graph.producers.get(name)
+    return f"<{producer.op if producer else 'input'} {graph.types[name]}>"
 
 
 def _attr(value: object) -> str:

@@ -20,7 +20,9 @@ _OPAQUE = ("bfloat16", *dt.STORAGE)
 TOLERANCE = {"float16": 5e-3, "bfloat16": 2e-2}
 
 
-def program(op: str, sample: Mapping[str, Any], symbols: Mapping[int, str] | None = None) -> tuple[Model, list]:
+def program(
+    op: str, sample: Mapping[str, Any], symbols: Mapping[int, str] | None = None
+) -> tuple[Model, list]:
     """(model, feeds) of one op application; operands of opaque dtypes go through casts.
 
     ``symbols`` makes sizes symbolic: size -> symbol, in input shapes and in ``dims`` attributes.
@@ -51,7 +53,9 @@ def program(op: str, sample: Mapping[str, Any], symbols: Mapping[int, str] | Non
     return Model(b.finish(plain)), feeds
 
 
-def check(model: Model, feeds: Sequence[np.ndarray], path: Path, dtype: str = "", **options: Any) -> Any:
+def check(
+    model: Model, feeds: Sequence[np.ndarray], path: Path, dtype: str = "", **options: Any
+) -> Any:
     """Emit, run without optimisers, compare every output with the interpreter; returns the EmitResult."""
     result = em.emit(model, path, **options)
     got = em.run(path, feeds, threads=1, optimise=False)

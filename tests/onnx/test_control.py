@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.onnx.support import check, ops
 
 from cir.builder import Builder
 from cir.graph import Const, Model
 from framework_adapter.onnx import emit as em
+from tests.onnx.support import check, ops
 
 F = np.float32
 
@@ -84,7 +84,9 @@ def test_nested(tmp_path: Path) -> None:
     test_graph = test.finish([test.emit("less", [ti, test.const(np.int64(5))])[0]])
     body = b.region("body")
     bi, bx = body.input("bi", "int64", []), body.input("bx", "float32", [4])
-    odd = body.emit("equal", [body.emit("mod", [bi, body.const(np.int64(2))])[0], body.const(np.int64(1))])
+    odd = body.emit(
+        "equal", [body.emit("mod", [bi, body.const(np.int64(2))])[0], body.const(np.int64(1))]
+    )
     branches = []
     for name, op in (("then", "add"), ("else", "mul")):
         r = body.region(name)
@@ -130,7 +132,9 @@ def test_nonzero_feeds_shape_arithmetic(tmp_path: Path) -> None:
     check(Model(b.finish([flat])), [data], tmp_path / "m.onnx")
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int4", "uint4", "float8_e4m3fn", "float8_e5m2"])
+@pytest.mark.parametrize(
+    "dtype", ["int8", "uint8", "int4", "uint4", "float8_e4m3fn", "float8_e5m2"]
+)
 def test_quantised_linear(dtype: str, tmp_path: Path) -> None:
     """A weight in a storage dtype, dequantized by channel, next to a quantised activation."""
     from cir import dtype as dt
@@ -148,7 +152,9 @@ def test_quantised_linear(dtype: str, tmp_path: Path) -> None:
     xd = b.emit("dequantize", [xq, s8, z8])[0]
     wd = b.emit("dequantize", [w, scale, zero], {"axis": 0})[0]
     y = b.emit("linear", [xd, wd], name="y")[0]
-    result = check(Model(b.finish([y])), [rng.standard_normal((3, 4)).astype(F)], tmp_path / "m.onnx")
+    result = check(
+        Model(b.finish([y])), [rng.standard_normal((3, 4)).astype(F)], tmp_path / "m.onnx"
+    )
     assert result.version == (21 if "4" == dtype[-1] else 20)
 
 

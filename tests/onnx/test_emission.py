@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.onnx.support import check, ops, program
 
 from cir import dtype as dt
 from cir import spec
@@ -18,6 +17,7 @@ from cir.graph import Const, Model
 from cir.passes import decompose
 from framework_adapter import emission
 from framework_adapter.onnx import emit as em
+from tests.onnx.support import check, ops, program
 
 FOLDER = Path(emission.__file__).parent
 CASES = [(name, i) for name, s in spec.all_ops().items() for i in range(len(s.samples))]
@@ -69,7 +69,9 @@ def _other_dtype(op: str, dtype: str) -> dict | None:
     return {**sample, "inputs": out}
 
 
-@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int32", "uint32", "float16", "bfloat16", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "int8", "uint8", "int32", "uint32", "float16", "bfloat16", "float64"]
+)
 def test_dtypes(dtype: str, tmp_path: Path) -> None:
     """Each dtype of an op's domain either runs, with casts where no kernel takes it, or is refused."""
     ran = 0
@@ -152,7 +154,9 @@ def test_dim_without_source(tmp_path: Path) -> None:
 def test_no_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row whose op has no kernel is found out before the file is (E504)."""
     rows = dict(em.table().rows)
-    rows["relu"] = emission.Row("relu", {"op": "relu", "handler": lambda s, x: s.op("HardSwish", x)})
+    rows["relu"] = emission.Row(
+        "relu", {"op": "relu", "handler": lambda s, x: s.op("HardSwish", x)}
+    )
     broken = emission.Emission(rows, em.table().target)
     monkeypatch.setattr(em, "table", lambda *a: broken)
     model, _ = program("relu", spec.get("relu").samples[0])

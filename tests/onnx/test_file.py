@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.onnx.support import check, program
 
 from cir import spec
 from cir.builder import Builder
 from cir.diagnostics import CirError
 from cir.graph import Const, Model
 from framework_adapter.onnx import emit as em
+from tests.onnx.support import check, program
 
 
 def _mlp(seed: int = 0) -> tuple[Model, list[np.ndarray]]:
@@ -120,7 +120,9 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("options", [{"opset": 12}, {"opset": 99}, {"profile": "no-such"}, {"profile": "../x"}])
+@pytest.mark.parametrize(
+    "options", [{"opset": 12}, {"opset": 99}, {"profile": "no-such"}, {"profile": "../x"}]
+)
 def test_unknown_opset_or_profile(options: dict, tmp_path: Path) -> None:
     """E503 names what there is."""
     model, _ = _mlp()

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.onnx.support import check, ops, program
 
 from cir import spec
 from cir.builder import Builder
@@ -15,6 +14,7 @@ from cir.diagnostics import CirError
 from cir.graph import Model
 from framework_adapter import samples
 from framework_adapter.onnx import emit as em
+from tests.onnx.support import check, ops, program
 
 F = np.float32
 
@@ -52,7 +52,9 @@ def _views(cases: list[tuple[list, list, list[str]]]) -> Any:
         (["2*n", 3], ["n", 6], ["Reshape"]),
     ]
 )
-def test_reshape_without_arithmetic(have: list, want: list, expected: list[str], tmp_path: Path) -> None:
+def test_reshape_without_arithmetic(
+    have: list, want: list, expected: list[str], tmp_path: Path
+) -> None:
     """One node and a constant, for any number of symbolic dims that are copied or left over."""
     b = Builder()
     x = b.input("x", "float32", have)
@@ -77,7 +79,8 @@ def test_reshape_with_arithmetic(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "dim", ["n + 1", "2*n - 1", "(n + 1)//2", "(3 - n)//2 + 4", "n%3 + 1", "min(4, n)", "max(2, n)*2"]
+    "dim",
+    ["n + 1", "2*n - 1", "(n + 1)//2", "(3 - n)//2 + 4", "n%3 + 1", "min(4, n)", "max(2, n)*2"],
 )
 @pytest.mark.parametrize("n", [1, 4, 5])
 def test_dim_expressions(dim: str, n: int, tmp_path: Path) -> None:
@@ -100,7 +103,14 @@ def test_symbol_solved_from_a_size(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("start", "end", "step"),
-    [(0, "n", 1), (1, "n", 2), ("n - 2", "n", 1), (0, "n - 1", 1), ("n - 1", -1, -1), ("n//2", "n", 1)],
+    [
+        (0, "n", 1),
+        (1, "n", 2),
+        ("n - 2", "n", 1),
+        (0, "n - 1", 1),
+        ("n - 1", -1, -1),
+        ("n//2", "n", 1),
+    ],
 )
 def test_slices(start: Any, end: Any, step: int, tmp_path: Path) -> None:
     """Bounds relative to a symbolic size count from the end; only n//2 is computed."""

@@ -169,6 +169,13 @@ def test_latency_is_interleaved() -> None:
     found = compare_latency(
         lambda: calls.append("s"), lambda: calls.append("a"), budget=0.0, threads="1", input="x"
     )
-    assert "".join(calls) == "sa" + "asa"
+    assert "".join(calls) == "asa"
     assert found.rounds == 1
     assert found.as_dict()["kind"] == "measured"
+
+
+def test_parts_of_a_decomposed_op_count_to_the_node_they_lead_to(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    path = write_onnx(tmp_path / "net.onnx")
+    made = engine.emitted_ops(path, {"h": ("fc1",), "part": ("act",), "y": ("fc2",)}, {"h", "y"})
+    assert made == {"h": ["Gemm"], "y": ["Relu", "Gemm"]}

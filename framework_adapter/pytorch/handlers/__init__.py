@@ -1,7 +1,7 @@
 """Handlers of the PyTorch tables: ops that need a loop or a decision a row cannot state.
 
-Each is ``def name(c: Context, node: SourceNode, **bound arguments)``; its row says which op it serves and
-its samples are its test.
+Each is ``def name(c: Context, node: SourceNode, **bound arguments)``; its row says which op it
+serves and its samples are its test.
 """
 
 from framework_adapter.pytorch.handlers.control import *  # noqa: F403

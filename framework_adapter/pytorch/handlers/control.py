@@ -1,4 +1,5 @@
 """Control flow: torch.cond and torch's while_loop."""
+# ruff: noqa: D103  (the row that names a handler describes it)
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Tensors from numbers, and selection between tensors and numbers."""
+# ruff: noqa: D103  (the row that names a handler describes it)
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Diagonals, grids and sliding windows."""
+# ruff: noqa: D103  (the row that names a handler describes it)
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """Gathering, scattering and masks."""
+# ruff: noqa: D103  (the row that names a handler describes it)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +19,8 @@ from framework_adapter.source import SourceNode
 def index_tensor(c: Context, node: SourceNode, self: Value, indices: Any) -> Any:
     """NumPy's advanced indexing: index tensors broadcast together and replace their axes.
 
-    Adjacent indexed axes keep their place, separated ones move to the front. A boolean mask stands for
-    the index vectors of its true elements.
+    Adjacent indexed axes keep their place, separated ones move to the front. A boolean mask stands
+    for the index vectors of its true elements.
     """
     if len(indices) == 1 and indices[0] is not None and _covers(c, self, indices[0]):
         return masked_select(c, node, self, indices[0])
@@ -169,13 +171,48 @@ def slice_scatter(
 
 
 def _spliced(c: Context, x: Value, new: Value, a: int, lo: Dim, hi: Dim) -> Value:
-    """x with [lo, hi) along an axis replaced."""
+    """The value x with [lo, hi) along an axis replaced."""
     n = c.shape(x)[a]
     parts = [] if lo == 0 else [cut(c, x, a, 0, lo)]
     parts.append(new)
     if not dm.equal(hi, n):
         parts.append(cut(c, x, a, hi, n))
     return c.op("concat", *parts, axis=a) if len(parts) > 1 else parts[0]
+
+
+def scatter_reduce(
+    c: Context, node: SourceNode, self: Value, dim: int, index: Value, src: Value, reduce: str,
+    include_self: bool,
+) -> Any:  # fmt: skip
+    """Without ``include_self`` the elements that are written to start from the neutral element."""
+    kind = {"sum": "add", "mean": "add", "prod": "mul", "amax": "max", "amin": "min"}[reduce]
+    neutral = {"add": 0.0, "mul": 1.0, "max": -math.inf, "min": math.inf}[kind]
+
+    def scattered(x: Value, updates: Value, how: str) -> Value:
+        return c.op("scatter_elements", x, index, updates, axis=dim, reduction=how)
+
+    if include_self and reduce != "mean":
+        return scattered(self, src, kind)
+    zero = c.run("x * 0", x=self)
+    count = scattered(zero, c.run("x * 0 + 1", x=src), "add")
+    start = self if include_self else c.run(
+        "where(n > 0, cast(e, dtype=x.dtype), x)", n=count, x=self, e=neutral
+    )  # fmt: skip
+    y = scattered(start, src, kind)
+    if reduce != "mean":
+        return y
+    return c.run("y / maximum(n + k, 1)", y=y, n=count, k=float(include_self))
+
+
+def masked_scatter(c: Context, node: SourceNode, self: Value, mask: Value, source: Value) -> Any:
+    """The k-th true element of the mask takes the k-th element of source."""
+    shape = c.shape(self)
+    mask = _grown(c, mask, shape)
+    flat = (dm.product(shape),)
+    order = c.run("cumsum(cast(reshape(m, shape=n), dtype='int64'), axis=0) - 1", m=mask, n=flat)
+    values = c.op("reshape", source, shape=(dm.product(c.shape(source)),))
+    picked = c.op("gather", values, c.op("clip", order, min=0), axis=0)
+    return c.op("where", mask, c.op("reshape", picked, shape=shape), self)
 
 
 def index_copy(

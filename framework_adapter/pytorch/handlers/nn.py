@@ -1,4 +1,5 @@
 """Convolution, pooling, resampling, normalisation, attention."""
+# ruff: noqa: D103  (the row that names a handler describes it)
 
 from __future__ import annotations
 
@@ -132,7 +133,7 @@ def adaptive_avg_pool(c: Context, node: SourceNode, self: Value, output_size: An
 
 
 def _averaged(c: Context, x: Value, a: int, n: int, size: int) -> Value:
-    """Means over the windows [floor(i n / m), ceil((i+1) n / m)) of one axis, as a matrix product."""
+    """Means over windows [floor(i n/m), ceil((i+1) n/m)) of an axis, as a matrix product."""
     if n % size == 0:
         shape = c.shape(x)
         parts = c.op("reshape", x, shape=(*shape[:a], size, n // size, *shape[a + 1 :]))
@@ -235,13 +236,15 @@ def cubic(
 
 
 def linear_vec(
-    c: Context, node: SourceNode, input: Value, output_size: Any, align_corners: bool, scale_factors: Any
+    c: Context, node: SourceNode, input: Value, output_size: Any, align_corners: bool,
+    scale_factors: Any,
 ) -> Any:  # fmt: skip
     return _resize(c, input, scale_factors, "linear", _corners(align_corners))
 
 
 def cubic_vec(
-    c: Context, node: SourceNode, input: Value, output_size: Any, align_corners: bool, scale_factors: Any
+    c: Context, node: SourceNode, input: Value, output_size: Any, align_corners: bool,
+    scale_factors: Any,
 ) -> Any:  # fmt: skip
     return _resize(c, input, scale_factors, "cubic", _corners(align_corners))
 
@@ -278,6 +281,33 @@ def instance_norm(
         return batch_norm(c, node, input, weight, bias, running_mean, running_var, eps)
     groups = c.shape(input)[1]
     return c.op("group_norm", input, weight, bias, num_groups=groups, epsilon=eps)
+
+
+def native_layer_norm(
+    c: Context, node: SourceNode, input: Value, normalized_shape: Any, weight: Any, bias: Any,
+    eps: float,
+) -> Any:  # fmt: skip
+    n = len(normalized_shape)
+    y = c.op("layer_norm", input, weight, bias, axis=-n, epsilon=eps)
+    return y, *_statistics(c, input, range(-n, 0), eps)
+
+
+def native_group_norm(
+    c: Context, node: SourceNode, input: Value, weight: Any, bias: Any, group: int, eps: float,
+    **unused: Any,
+) -> Any:  # fmt: skip
+    y = c.op("group_norm", input, weight, bias, num_groups=group, epsilon=eps)
+    n, *rest = c.shape(input)
+    grouped = c.op("reshape", input, shape=(n, group, dm.floordiv(dm.product(rest), group)))
+    mean, spread = _statistics(c, grouped, (-1,), eps)
+    return y, c.op("reshape", mean, shape=(n, group)), c.op("reshape", spread, shape=(n, group))
+
+
+def _statistics(c: Context, x: Value, axes: Any, eps: float) -> tuple[Value, Value]:
+    """Mean and 1 / sqrt(variance + eps) over axes, these kept with size 1."""
+    mean = c.op("mean", x, axis=tuple(axes))
+    spread = c.run("rsqrt(mean(square(x - m), axis=a) + e)", x=x, m=mean, a=tuple(axes), e=eps)
+    return mean, spread
 
 
 # -- attention -------------------------------------------------------------------------------------

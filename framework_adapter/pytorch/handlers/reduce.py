@@ -1,4 +1,5 @@
 """Variance, norms and products of matrices."""
+# ruff: noqa: D103  (the row that names a handler describes it)
 
 from __future__ import annotations
 
@@ -113,6 +114,17 @@ def pairwise_distance(
     return vector_norm(c, node, gap, p, (-1,), keepdim)
 
 
+def pair_distances(
+    c: Context, node: SourceNode, x1: Value, x2: Value, p: Any, compute_mode: Any
+) -> Any:
+    """Distance of each row of x1 to each row of x2."""
+    *lead, rows, width = c.shape(x1)
+    *lead2, columns, _ = c.shape(x2)
+    a = c.op("reshape", x1, shape=(*lead, rows, 1, width))
+    b = c.op("reshape", x2, shape=(*lead2, 1, columns, width))
+    return vector_norm(c, node, c.op("sub", a, b), p, (-1,))
+
+
 def cross(c: Context, node: SourceNode, self: Value, other: Value, dim: int) -> Any:
     """Component i is a[i+1] b[i+2] - a[i+2] b[i+1], counted modulo 3."""
 
@@ -127,7 +139,7 @@ def cross(c: Context, node: SourceNode, self: Value, other: Value, dim: int) -> 
 def addmm(
     c: Context, node: SourceNode, self: Value, mat1: Value, mat2: Value, beta: Any, alpha: Any
 ) -> Any:
-    """beta * self + alpha * mat1 @ mat2; beta = 0 ignores self, even NaN in it."""
+    """``beta * self + alpha * mat1 @ mat2``; beta = 0 ignores self, even NaN in it."""
     product = c.op("matmul", mat1, mat2)
     return _scaled_sum(c, self, product, beta, alpha)
 

@@ -1,4 +1,5 @@
 """Views, cutting, joining, padding."""
+# ruff: noqa: D103  (the row that names a handler describes it)
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ def slice_tensor(
 def _bounds(
     c: Context, x: Value, dim: int, start: Any, end: Any, step: int, out: Dim | None = None
 ) -> tuple[int, Dim, Dim]:
-    """(axis, start, end) with 0 <= start <= end <= size; the reported result decides unclear ones."""
+    """(axis, start, end) with 0 <= start <= end <= size; the reported result decides unclear
+    ones.
+    """
     a = axis(dim, c.rank(x))
     n = c.shape(x)[a]
     lo = _place(0 if start is None else c.scalar(start), n)
