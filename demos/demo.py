@@ -194,7 +194,7 @@ def show(found: Outcome, console: Any) -> None:
                 "one run, measured",
                 f"{r.latency.source_ms:.3g} ms in {found.framework}, "
                 f"{r.latency.artifact_ms:.3g} ms in ONNX Runtime"
-                + (" (busy machine)" if r.latency.noisy else ""),
+                + (" (not reliable: busy or slow)" if r.latency.noisy else ""),
             )
         )
     rows.append(("seconds", f"{s['convert_seconds']:.1f} to convert, {found.seconds:.1f} in all"))

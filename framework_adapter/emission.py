@@ -50,7 +50,7 @@ from typing import Any, Protocol
 from cir import dtype as dt
 from cir import expr, spec
 from cir import statement as st
-from cir.diagnostics import Collector, error
+from cir.diagnostics import CirError, Collector, error
 from cir.graph import Graph, Node
 
 _CASE_KEYS = ("emit", "handler", "when", "since", "needs", "dtypes", "note")
@@ -70,9 +70,7 @@ class Target(Protocol):
     def result_dtypes(
         self, op: str, dtypes: Sequence[str], attrs: Mapping[str, Any]
     ) -> Sequence[str]:
-        """Dtypes of an op's results from those of its operands ("" absent); the last one
-        repeats.
-        """
+        """Dtypes of an op's results from those of its operands; the last one repeats."""
 
     def cast(self, scope: Any, value: str, dtype: str) -> str:
         """Emit a cast."""
@@ -316,18 +314,18 @@ class Emission:
                     f"{node.name} ({place})" if place else node.name
                 )
         for (op, why), places in groups.items():
-            shown = ", ".join(places[:4]) + (
-                f", and {len(places) - 4} more" if len(places) > 4 else ""
-            )
+            shown = ", ".join(places[:4])
+            shown += f", and {len(places) - 4} more" if len(places) > 4 else ""
+            times = f" (×{len(places)})" if len(places) > 1 else ""
             near = difflib.get_close_matches(op, self.rows, 1)
             found.add(
                 "E501",
-                f"target {name} does not take {op}{f' (×{len(places)})' if len(places) > 1 else ''}",
+                f"target {name} does not take {op}{times}",
                 where=shown,
                 why=why,
                 nearest=near[0] if near and near[0] != op else "",
-                fix="choose a later opset or another profile, cast the operands to float32, or add a row "
-                "to the target's emission table",
+                fix="choose a later opset or another profile, cast the operands to float32, or add "
+                "a row to the target's emission table",
             )
 
     def check(self) -> None:
@@ -336,8 +334,8 @@ class Emission:
         for row in self.rows.values():
             try:
                 row.check(self.target)
-            except Exception as exc:
-                found.add("E203", getattr(exc, "diagnostics", (exc,))[0].what, where=row.origin)
+            except CirError as exc:
+                found.add("E203", exc.diagnostics[0].what, where=row.origin)
         found.raise_errors()
 
 

@@ -80,8 +80,8 @@ class Scope:
         self.types: dict[str, TensorType] = parent.types if parent else {}
         self.dtypes: dict[str, str] = parent.dtypes if parent else {}
         self.consts: dict[str, Const] = self.root.consts if parent else {}
-        #: shared side results (shape arithmetic, turned weights) by key, those of the scopes around included;
-        #: never a node's own result, which is renamed
+        #: shared side results (shape arithmetic, turned weights) by key, those of the scopes around
+        #: included; never a node's own result, which is renamed
         self.memo: dict[Any, str] = dict(parent.memo) if parent else {}
         self.names: dict[str, int] = parent.names if parent else {}
         self._by_value: dict[tuple[str, bytes], str] = self.root._by_value if parent else {}

@@ -157,15 +157,21 @@ def _nonnegative(name: str, work: Work, depth: int) -> bool:
 def causal(mask: Value) -> bool:
     """Whether a constant mask keeps exactly keys j <= i: True, or 0 against -1e4 or less."""
     c = mask.work.consts.get(mask.name)
-    if c is None or c.type.rank < 2 or any(d != 1 for d in c.type.shape[:-2]):
+    if c is None or c.type.rank < 2:
         return False
     m = c.numpy()
-    m = m.reshape(m.shape[-2:])
     keep = np.tril(np.ones(m.shape, bool))
     if m.dtype == bool:
         return bool(np.array_equal(m, keep))
     m = m.astype(np.float64)
     return bool(np.all(m[keep] == 0) and np.all(m[~keep] <= -1e4))
+
+
+@_function
+def all_true(mask: Value) -> bool:
+    """Whether a constant is True everywhere."""
+    c = mask.work.consts.get(mask.name)
+    return c is not None and c.type.dtype == "bool" and bool(c.numpy().all())
 
 
 @_function

@@ -204,7 +204,13 @@ def _graph(
     given = _by_name(specs, leaves, arguments)
     types = _input_types(leaves, given, specs is not None, found)
     found.raise_errors()
-    graph, result = walk.source_graph(ir, types, feeds, found)
+    try:
+        graph, result = walk.source_graph(ir, types, feeds, found)
+    except (LookupError, AttributeError, TypeError, RecursionError) as exc:
+        why = f"{type(exc).__name__}: {exc}"
+        raise error(
+            "E105", "the model's graph contradicts itself", why=why, fix=mindir.FIX
+        ) from exc
     found.raise_errors()
     names = _output_names(result)
     kept = [n for n in outputs if n in names] if outputs is not None else names

@@ -29,7 +29,7 @@ DTYPES: Mapping[int, str] = {
 
 #: First bytes of a file that ``mindspore.export(..., enc_key=...)`` wrote.
 _ENCRYPTED = b"\xd8\x5e\x3a\x7f"
-_FIX = "export it again with mindspore.export(net, *inputs, file_name=..., file_format='MINDIR')"
+FIX = "export it again with mindspore.export(net, *inputs, file_name=..., file_format='MINDIR')"
 
 
 class Monad:
@@ -237,7 +237,7 @@ def read(path: str | Path, *, keep: bool = True) -> MindIR:
         fix = f"give {graph}" if graph.is_file() else "check the path"
         raise error("E101", f"no file {path}", fix=fix)
     if path.stat().st_size == 0:
-        raise error("E105", "the .mindir file is empty", where=str(path), fix=_FIX)
+        raise error("E105", "the .mindir file is empty", where=str(path), fix=FIX)
     with path.open("rb") as f:
         data = memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) if keep else f.read())
     if bytes(data[:4]) == _ENCRYPTED:
@@ -247,9 +247,9 @@ def read(path: str | Path, *, keep: bool = True) -> MindIR:
         return _model(decode(data, "Model"), _Reader(path.parent, keep))
     except CirError:
         raise
-    except (WireError, KeyError, ValueError, TypeError, OverflowError, struct.error) as exc:
+    except (WireError, LookupError, ValueError, TypeError, OverflowError, struct.error) as exc:
         what = "the file is not a readable .mindir model"
-        raise error("E105", what, where=str(path), why=str(exc), fix=_FIX) from exc
+        raise error("E105", what, where=str(path), why=str(exc), fix=FIX) from exc
 
 
 def _model(m: Mapping[str, Any], reader: _Reader) -> MindIR:

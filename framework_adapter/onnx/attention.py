@@ -8,6 +8,7 @@ ONNX's own Attention takes [B, H, S, D] as it is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,43 +33,42 @@ def attention(
     bias = _bias(s, mask, tq.rank, queries, keys, s.dtype(q))
     soft = bias is None or s.dtype(bias) != "bool"
     aligned = not causal or queries == keys
-    mha = s.target.takes("MultiHeadAttention", 0) is not None and soft and aligned
-    attrs: dict[str, Any] = {"scale": scale}
+    mha = soft and aligned and s.dtype(q) in (s.target.takes("MultiHeadAttention", 0) or ())
+    flag = 1 if causal else None
 
-    def call(q: str, k: str, v: str, n: Dim, bias: str | None = bias) -> str:
+    def call(operands: Sequence[str], n: Dim, bias: str | None = bias) -> str:
         if mha:
-            given = [q, k, v, None, None, bias] if bias else [q, k, v]
-            return s.op("MultiHeadAttention", *given, num_heads=n, unidirectional=1 if causal else None,
-                        **attrs)  # fmt: skip
-        given = [q, k, v, bias] if bias else [q, k, v]
-        return s.op("Attention", *given, q_num_heads=n, kv_num_heads=n,
-                    is_causal=1 if causal else None, **attrs)  # fmt: skip
+            given = (*operands, None, None, bias)
+            return str(
+                s.op("MultiHeadAttention", *given, num_heads=n, unidirectional=flag, scale=scale)
+            )
+        given = (*operands, bias)
+        return str(
+            s.op("Attention", *given, q_num_heads=n, kv_num_heads=n, is_causal=flag, scale=scale)
+        )
 
     if tq.rank == 3:
-        return call(q, k, v, 1)
+        return call((q, k, v), 1)
     merged = _merged(s) if isinstance(heads, int) else None
     if merged is not None:
         users, operands = merged
-        y = call(*operands, heads)
+        y = call(operands, heads)
         flat = (batch, queries, dm.mul(heads, tv.shape[-1]))
         _release(s, users, y, flat)
         return []
     if s.target.takes("Attention", 0) is not None:
-        given = [q, k, v, bias] if bias else [q, k, v]
-        return s.op("Attention", *given, is_causal=1 if causal else None, **attrs)
+        return s.op("Attention", q, k, v, bias, is_causal=flag, scale=scale)
     rows = dm.mul(batch, heads)  # each head as a batch row of its own
     if bias is not None and s.types[bias].shape[:2] != (1, 1):
         full = (batch, heads, queries, keys)
         bias = reshaped(s, s.op("Expand", bias, full), full, (rows, 1, queries, keys))
     flat3 = [reshaped(s, x, t.shape, (rows, *t.shape[2:])) for x, t in ((q, tq), (k, tk), (v, tv))]
-    y = call(*flat3, 1, bias)
+    y = call(flat3, 1, bias)
     return reshaped(s, y, (rows, queries, tv.shape[-1]), (batch, heads, queries, tv.shape[-1]))
 
 
 def _bias(s: Scope, mask: str | None, rank: int, queries: Dim, keys: Dim, dtype: str) -> str | None:
-    """The mask as [B or 1, H or 1, S, T]; a constant boolean one that hides no row whole becomes
-    floats.
-    """
+    """The mask as [B or 1, H or 1, S, T]; of a constant that hides no row whole: to be added."""
     if mask is None:
         return None
     key = ("mask", mask, rank, queries, keys)
@@ -79,8 +79,9 @@ def _bias(s: Scope, mask: str | None, rank: int, queries: Dim, keys: Dim, dtype:
     four = shape if rank == 4 else (shape[0], 1, *shape[1:])
     full = (*four[:2], queries, keys)
     data = s.known(mask)
-    if data is not None and all(isinstance(d, int) for d in full):
-        data = np.broadcast_to(data.reshape(four), full)
+    static = tuple(d for d in full if isinstance(d, int))
+    if data is not None and len(static) == 4:
+        data = np.broadcast_to(data.reshape([int(d) for d in four]), static)
         if data.dtype == bool and data.any(axis=-1).all():
             data = np.where(data, 0.0, -np.inf).astype(dt.to_numpy(dtype))
         out = s.const(np.ascontiguousarray(data), f"{mask}.bias")

@@ -147,8 +147,8 @@ def _computed(s: Scope, node: ast.expr, whole: str) -> str:
     match node:
         case ast.Name(id=symbol):
             return _solved(s, symbol)
-        case ast.UnaryOp(operand=x):
-            return s.op("Neg", sub(x))
+        case ast.UnaryOp(operand=a):
+            return s.op("Neg", sub(a))
         case ast.BinOp(left=a, op=ast.Add(), right=b):
             return s.op("Add", sub(a), sub(b))
         case ast.BinOp(left=a, op=ast.Sub(), right=b):

@@ -118,11 +118,12 @@ def emit(
     Args:
         model: a program of legal ops (see ``legal``); its inputs, outputs and state keep their
         names.
-        path: the file; weights above ``external_limit`` bytes go to ``path`+ ".data"``.
+        path: the file.
         opset: default: the profile's usual one, or the first later one at which every node has a
         kernel.
         profile: ``ort-cpu`` (default) or ``portable``.
         metadata: key -> text, stored in the file.
+        external_limit: bytes of weights above which they go to a file ``path`` + ".data".
 
     Raises:
         CirError: E501 for all ops that cannot be emitted; E502 when the file cannot be written;

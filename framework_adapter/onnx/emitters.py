@@ -67,7 +67,7 @@ def resize(
     factors: list[int] = []
     for n, m in zip(t.shape[2:], sizes):
         q = dm.floordiv(m, n) if n != 0 else 0
-        factors.append(q if isinstance(q, int) and q > 0 and dm.mul(q, n) == m else 0)
+        factors.append(int(q) if isinstance(q, int) and dm.mul(q, n) == m else 0)
     attrs: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": coordinates}
     if mode == "nearest":
         attrs["nearest_mode"] = rounding
@@ -117,16 +117,21 @@ def norm(
     epsilon: float,
 ) -> str:
     """LayerNormalization without a scale, which the op wants: ones."""
-    shape = _type(s, 0).shape[axis:]
-    ones = s.const(np.ones(shape, dt.to_numpy(s.dtype(x))))
+    ones = _ones(s, x, axis)
     return s.op("LayerNormalization", x, ones, bias, axis=axis, epsilon=epsilon)
 
 
 def rms_norm(s: Scope, x: str, scale: str | None = None, *, axis: int, epsilon: float) -> str:
     """RMSNormalization; without a scale: ones."""
     if scale is None:
-        scale = s.const(np.ones(_type(s, 0).shape[axis:], dt.to_numpy(s.dtype(x))))
+        scale = _ones(s, x, axis)
     return s.op("RMSNormalization", x, scale, axis=axis, epsilon=epsilon)
+
+
+def _ones(s: Scope, x: str, axis: int) -> str:
+    """Ones of the shape of the trailing axes, which is static, and the dtype of x."""
+    shape = [int(d) for d in _type(s, 0).shape[axis:]]
+    return s.const(np.ones(shape, dt.to_numpy(s.dtype(x))))
 
 
 def group_norm(

@@ -284,7 +284,8 @@ class _Reader:
         inner = [self._body(bodies[name], known) for name in order]
         self.consts = outer
         operands = [Ref(i) if i else None for i in n.input]
-        op, attrs = n.op_type, {}
+        op = n.op_type
+        attrs: dict[str, Any] = {}
         if op == "Loop":
             if len(n.output) != len(operands) - 2:
                 op = "Loop with scan outputs"

@@ -152,8 +152,8 @@ def slice_(
     cut = [r for r in rows if (r[1], r[2], r[3]) != (0, c.shape(x)[r[0]], 1)]
     if not cut:
         return x
-    a, lo, hi, step = zip(*cut)
-    return c.op("slice", x, axes=a, starts=lo, ends=hi, steps=step)
+    at, low, high, by = zip(*cut)
+    return c.op("slice", x, axes=at, starts=low, ends=high, steps=by)
 
 
 def _bounds(c: Context, lo: Dim, hi: Dim, n: Dim, step: int) -> tuple[Dim, Dim]:
@@ -271,8 +271,8 @@ def one_hot(
 
 # -- quantisation ----------------------------------------------------------------------------------
 def quantize(
-    c: Context, node: SourceNode, x: Value, scale: Value, zero_point: Value | None = None, axis: int = 1,
-    output_dtype: str = "", block_size: int = 0, **_: Any,
+    c: Context, node: SourceNode, x: Value, scale: Value, zero_point: Value | None, *, axis: int,
+    output_dtype: str, block_size: int, **_: Any,
 ) -> Value:  # fmt: skip
     """QuantizeLinear by tensor or channel."""
     scale, zero = _parameters(c, scale, zero_point, output_dtype or "uint8", block_size)
@@ -280,8 +280,8 @@ def quantize(
 
 
 def dequantize(
-    c: Context, node: SourceNode, x: Value, scale: Value, zero_point: Value | None = None, axis: int = 1,
-    block_size: int = 0, **_: Any,
+    c: Context, node: SourceNode, x: Value, scale: Value, zero_point: Value | None, *, axis: int,
+    block_size: int, **_: Any,
 ) -> Value:  # fmt: skip
     """DequantizeLinear by tensor or channel."""
     scale, zero = _parameters(c, scale, zero_point, c.dtype(x), block_size)
@@ -296,7 +296,8 @@ def _parameters(
     if c.shape(scale) == (1,):
         scale = c.op("reshape", scale, shape=())
     if zero is None:
-        zero = Value(c.b.const(np.zeros(c.shape(scale)).astype(dt.to_numpy(dtype))))
+        size = [int(d) for d in c.shape(scale)]
+        zero = Value(c.b.const(np.zeros(size).astype(dt.to_numpy(dtype))))
     return scale, c.op("reshape", zero, shape=c.shape(scale)) if c.shape(zero) != c.shape(
         scale
     ) else zero

@@ -38,19 +38,19 @@ def _window(
 
 
 def conv(
-    c: Context, node: SourceNode, x: Value, w: Value, b: Value | None = None, auto_pad: str = "NOTSET",
-    dilations: Any = None, group: int = 1, kernel_shape: Any = None, pads: Any = None, strides: Any = None,
+    c: Context, node: SourceNode, x: Value, w: Value, b: Value | None, *, auto_pad: str,
+    dilations: Any, group: int, kernel_shape: Any, pads: Any, strides: Any,
 ) -> Value:  # fmt: skip
     """Conv."""
-    kernel = c.dims(c.shape(w)[2:])
+    kernel = tuple(int(d) for d in c.shape(w)[2:])
     attrs = _window(c, x, kernel, strides, pads, dilations, auto_pad)
     return c.op("conv", x, w, b, groups=group, **attrs)
 
 
 def conv_transpose(
-    c: Context, node: SourceNode, x: Value, w: Value, b: Value | None = None, auto_pad: str = "NOTSET",
-    dilations: Any = None, group: int = 1, kernel_shape: Any = None, output_padding: Any = None,
-    output_shape: Any = None, pads: Any = None, strides: Any = None,
+    c: Context, node: SourceNode, x: Value, w: Value, b: Value | None, *, auto_pad: str,
+    dilations: Any, group: int, kernel_shape: Any, output_padding: Any, output_shape: Any,
+    pads: Any, strides: Any,
 ) -> Value:  # fmt: skip
     """ConvTranspose; output_shape and auto_pad become pads."""
     kernel = tuple(int(d) for d in c.shape(w)[2:])
@@ -79,9 +79,9 @@ def conv_transpose(
 
 
 def pool(
-    c: Context, node: SourceNode, x: Value, kernel_shape: tuple[int, ...], auto_pad: str = "NOTSET",
-    ceil_mode: int = 0, count_include_pad: int = 0, dilations: Any = None, pads: Any = None,
-    storage_order: int = 0, strides: Any = None,
+    c: Context, node: SourceNode, x: Value, *, kernel_shape: tuple[int, ...], auto_pad: str,
+    ceil_mode: int, dilations: Any, pads: Any, strides: Any, count_include_pad: int = 0,
+    storage_order: int = 0,
 ) -> Any:  # fmt: skip
     """MaxPool (its values) and AveragePool."""
     attrs: dict[str, Any] = _window(c, x, kernel_shape, strides, pads, dilations, auto_pad)
@@ -94,11 +94,10 @@ def pool(
 
 
 def resize(
-    c: Context, node: SourceNode, x: Value, roi: Any = None, scales: Any = None, sizes: Any = None,
-    coordinate_transformation_mode: str = "half_pixel", mode: str = "nearest",
-    nearest_mode: str = "round_prefer_floor", cubic_coeff_a: float = -0.75, exclude_outside: int = 0,
-    extrapolation_value: float = 0.0, antialias: int = 0, axes: Any = None,
-    keep_aspect_ratio_policy: str = "stretch",
+    c: Context, node: SourceNode, x: Value, roi: Any, scales: Any, sizes: Any, *,
+    coordinate_transformation_mode: str, mode: str, nearest_mode: str, cubic_coeff_a: float,
+    exclude_outside: int, extrapolation_value: float, antialias: int, axes: Any,
+    keep_aspect_ratio_policy: str,
 ) -> Value:  # fmt: skip
     """Resize of the spatial axes."""
     plain = (
@@ -107,7 +106,7 @@ def resize(
     )  # fmt: skip
     if not plain:
         raise c.refuse(
-            "Resize with antialias, exclude_outside, an aspect ratio policy or another cubic coefficient",
+            "Resize with antialias, exclude_outside, an aspect ratio or another cubic_coeff_a",
             "resize without these options",
         )
     have = c.shape(x)
@@ -130,8 +129,9 @@ def resize(
         raise c.refuse(
             "Resize by scales that do not give whole sizes", "give sizes instead of scales"
         )
-    return c.op("resize", x, sizes=tuple(want[2:]), mode=mode, rounding=nearest_mode if mode == "nearest" else "floor",
-                coordinates=coordinate_transformation_mode)  # fmt: skip
+    attrs = {"rounding": nearest_mode} if mode == "nearest" else {}
+    attrs["coordinates"] = coordinate_transformation_mode
+    return c.op("resize", x, sizes=tuple(want[2:]), mode=mode, **attrs)
 
 
 def _scaled(c: Context, n: Dim, factor: float) -> Dim:
@@ -147,8 +147,8 @@ def _scaled(c: Context, n: Dim, factor: float) -> Dim:
 
 # -- linear and normalisation ----------------------------------------------------------------------
 def gemm(
-    c: Context, node: SourceNode, a: Value, b: Value, bias: Value | None = None, alpha: float = 1.0,
-    beta: float = 1.0, transA: int = 0, transB: int = 0,  # noqa: N803
+    c: Context, node: SourceNode, a: Value, b: Value, bias: Value | None, *, alpha: float,
+    beta: float, transA: int, transB: int,
 ) -> Value:  # fmt: skip
     """Gemm: a linear layer where its factors are 1 and the bias is one per column."""
     if transA:
@@ -166,8 +166,8 @@ def gemm(
 
 
 def group_norm(
-    c: Context, node: SourceNode, x: Value, scale: Value, bias: Value, num_groups: int,
-    epsilon: float = 1e-5, stash_type: int = 1,
+    c: Context, node: SourceNode, x: Value, scale: Value, bias: Value, *, num_groups: int,
+    epsilon: float, stash_type: int,
 ) -> Value:  # fmt: skip
     """GroupNormalization; until opset 20 scale and bias are one per group."""
     channels = c.shape(x)[1]
@@ -182,7 +182,7 @@ def group_norm(
 
 
 def instance_norm(
-    c: Context, node: SourceNode, x: Value, scale: Value, bias: Value, epsilon: float = 1e-5
+    c: Context, node: SourceNode, x: Value, scale: Value, bias: Value, *, epsilon: float
 ) -> Value:
     """InstanceNormalization; with scale 1 and bias 0 it normalises the spatial axes and no more."""
     ones, zeros = c.b.consts.get(scale), c.b.consts.get(bias)
@@ -230,10 +230,10 @@ def _attend(
 
 
 def multi_head_attention(
-    c: Context, node: SourceNode, query: Value, key: Value | None = None, value: Value | None = None,
-    bias: Value | None = None, key_padding_mask: Value | None = None, attention_bias: Value | None = None,
-    past_key: Value | None = None, past_value: Value | None = None, num_heads: int = 1, scale: float = 0.0,
-    unidirectional: int = 0, mask_filter_value: float = -10000.0,
+    c: Context, node: SourceNode, query: Value, key: Value | None, value: Value | None,
+    bias: Value | None, key_padding_mask: Value | None, attention_bias: Value | None,
+    past_key: Value | None, past_value: Value | None, *, num_heads: int, scale: float,
+    unidirectional: int, mask_filter_value: float,
 ) -> Any:  # fmt: skip
     """com.microsoft.MultiHeadAttention with separate query, key and value and no past."""
     if key is None or value is None or past_key is not None or past_value is not None:
@@ -250,10 +250,10 @@ def multi_head_attention(
 
 
 def attention(
-    c: Context, node: SourceNode, q: Value, k: Value, v: Value, attn_mask: Value | None = None,
-    past_key: Value | None = None, past_value: Value | None = None, nonpad_kv_seqlen: Value | None = None,
-    is_causal: int = 0, kv_num_heads: int = 0, q_num_heads: int = 0, qk_matmul_output_mode: int = 0,
-    scale: float = 0.0, softcap: float = 0.0, softmax_precision: int = 0,
+    c: Context, node: SourceNode, q: Value, k: Value, v: Value, attn_mask: Value | None,
+    past_key: Value | None, past_value: Value | None, nonpad_kv_seqlen: Value | None, *,
+    is_causal: int, kv_num_heads: int, q_num_heads: int, qk_matmul_output_mode: int, scale: float,
+    softcap: float, softmax_precision: int,
 ) -> Any:  # fmt: skip
     """Attention (opset 23) without past, softcap or grouped heads."""
     if past_key is not None or past_value is not None or nonpad_kv_seqlen is not None or softcap:

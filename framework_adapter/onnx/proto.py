@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from cir.diagnostics import error
 from cir.dim import Dim
@@ -159,16 +160,14 @@ def _tensor(out: Any, name: str, const: Const) -> None:
 
 
 def write(out: Any, consts: Mapping[str, Const], path: Path, limit: int) -> list[Path]:
-    """Attach the initialisers and write the file; above ``limit`` bytes of weights, beside a data
-    file.
+    """Attach the initialisers and write; more than ``limit`` bytes of them go to a data file.
 
     Returns the files written, the main one first.
     """
     total = sum(byte_count(c.type) for c in consts.values())
     side = path.with_name(path.name + ".data")
     external = total > limit
-    data: BinaryIO | None = open(side, "wb") if external else None
-    try:
+    with open(side, "wb") if external else nullcontext() as data:
         for name, const in consts.items():
             tensor = out.graph.initializer.add()
             _tensor(tensor, name, const)
@@ -185,9 +184,6 @@ def write(out: Any, consts: Mapping[str, Const], path: Path, limit: int) -> list
             ):  # fmt: skip
                 entry = tensor.external_data.add()
                 entry.key, entry.value = key, str(value)
-    finally:
-        if data is not None:
-            data.close()
     path.write_bytes(out.SerializeToString(deterministic=True))
     return [path, side] if external else [path]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cir.diagnostics import Diagnostic
 from cir.graph import Graph, Model, Source
-from framework_adapter.validate import engine, environment, latency, runner
+from framework_adapter.validate import engine, environment, inputs, latency, runner
 from framework_adapter.validate.localize import Localization, localize
 from framework_adapter.validate.report import MappedNode, MappingGroup, Report, group_mapping
 
@@ -63,8 +63,8 @@ def validate_conversion(
         plain_run=_plain(program.lowered) if is_onnx else None,
         progress=say,
     )
-    env = runner.first_sizes(program.specs)
-    feeds = runner.feeds_at(program.specs, 0, env)
+    env = inputs.first_sizes(program.specs)
+    feeds = inputs.feeds_at(program.specs, 0, env)
     found: Localization | None = None
     measured: latency.Latency | None = None
     threads: int | None = None
@@ -190,9 +190,9 @@ def mapping_of(graph: Graph, made: Mapping[str, Sequence[str]]) -> tuple[Mapping
 
 def absorbed(program: Program) -> dict[str, int]:
     """Source ops that no program node stands for (folded, merged, no-ops), with counts."""
-    kept = Counter(_op(s) for _, n in program.model.graph.walk() for s in n.meta.src)
-    all_ops = Counter(n.op for n in program.source.nodes)
-    gone = {op: n - kept[op] for op, n in all_ops.items() if n > kept[op]}
+    nodes = [n for _, n in program.model.graph.walk()]
+    kept = {(_op(s), s.module, s.place) for n in nodes for s in n.meta.src}
+    gone = Counter(n.op for n in program.source.nodes if (n.op, n.module, n.place) not in kept)
     return dict(sorted(gone.items(), key=lambda kv: (-kv[1], kv[0])))
 
 

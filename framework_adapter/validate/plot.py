@@ -12,7 +12,7 @@ from framework_adapter.validate.report import OutputCheck
 
 WIDTH, HEIGHT = 1060, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 36
-GAUGE_WIDTH = 230
+GAUGE_WIDTH = 200
 #: Height of one leg's row, pixels: the dots stand beside the rows.
 LEG_HEIGHT = 27
 #: Errors below this are drawn at the edge of the axis.

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from cir import dim as dims
 from cir import interpret
+from cir.diagnostics import error
 from cir.graph import Graph, Model, Range
-from framework_adapter.options import feeds_for
 from framework_adapter.source import InputSpec
 from framework_adapter.validate import environment, flops
+from framework_adapter.validate.inputs import (
+    Arrays,
+    feeds_at,
+    first_sizes,
+    nudged,
+    other_sizes,
+    provenance,
+)
 from framework_adapter.validate.metrics import PASS, TOLERANCE, WARN, Metrics, judge, measure, worst
 from framework_adapter.validate.report import OutputCheck, Report
 
-Arrays = list[np.ndarray]
 Run = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 
 #: Up to this many 1e9 operations the reference runs in float64, then in float32 ...
@@ -27,8 +33,6 @@ NUMPY_GFLOP = 200.0
 #: Networks above this are tried with one seed in ``auto`` mode.
 LARGE_GFLOP = 2.0
 SEEDS = (0, 1, 2)
-#: Sizes that symbols are tried at beyond their first: primes, so no two dims agree by accident.
-SIZES = (5, 3, 7, 2, 1)
 
 
 @dataclass(frozen=True)
@@ -138,74 +142,12 @@ def compare(
         tuple(checks),
         mode=mode,
         reference=middle,
-        inputs=tuple(_provenance(specs, cases)),
+        inputs=provenance(specs, cases[0].feeds),
         gflop=gflop,
         tolerance=tolerance,
         environment=environment.describe(),
         notes=tuple(dict.fromkeys(notes)),
     )
-
-
-# -- inputs ----------------------------------------------------------------------------------------
-def first_sizes(specs: Sequence[InputSpec]) -> dict[str, int]:
-    """Sizes of the symbols in the first run: the examples', 2 where there is no example."""
-    env: dict[str, int] = {}
-    for s in specs:
-        if s.example is not None:
-            interpret.bind_symbols(s.shape, s.example.shape, env)
-    for s in specs:
-        for d in s.shape:
-            for name in sorted(dims.symbols_of(d)) if isinstance(d, str) else ():
-                env.setdefault(name, 2)
-    return env
-
-
-def feeds_at(specs: Sequence[InputSpec], seed: int, env: Mapping[str, int]) -> Arrays:
-    """Inputs of one run: the examples for seed 0 where their shapes fit, else seeded numbers."""
-    fixed = []
-    for s in specs:
-        shape = tuple(d if isinstance(d, int) else dims.evaluate(d, env) for d in s.shape)
-        fixed.append(replace(s, shape=shape))
-    same = all(s.example is None or s.example.shape == s.shape for s in fixed)
-    return feeds_for(fixed, seed, None if same else {"": 0})
-
-
-def other_sizes(
-    env: Mapping[str, int], ranges: Mapping[str, Range], mode: str
-) -> list[list[dict[str, int]]]:
-    """Further sizes: for each further run, candidates of which the first that works counts."""
-    if not env:
-        return []
-    wanted = [SIZES] if mode == "auto" else [SIZES, SIZES[::-1]]
-    out = []
-    for sizes in wanted:
-        mixed = {
-            name: _pick(ranges.get(name, Range()), sizes[i % len(sizes) :] + sizes, env[name])
-            for i, name in enumerate(env)
-        }
-        equal = {name: _pick(ranges.get(name, Range()), sizes, env[name]) for name in env}
-        candidates = [c for c in (mixed, equal) if c != dict(env)]
-        if candidates and candidates not in out:
-            out.append(candidates[: 1 if mixed == equal else 2])
-    return out
-
-
-def _pick(r: Range, sizes: Sequence[int], have: int) -> int:
-    fitting = [n for n in r.sizes or sizes if n >= r.min and (r.max is None or n <= r.max)]
-    fitting += [n for n in (r.min, r.max) if n]  # a narrow range: its ends
-    return next((n for n in fitting if n != have), have)
-
-
-def nudged(feeds: Sequence[np.ndarray]) -> Arrays:
-    """Inputs moved by one rounding, up and down in turn."""
-    out = []
-    for x in feeds:
-        if x.dtype.kind == "f":
-            eps = np.finfo(x.dtype).eps
-            sign = np.where(np.arange(x.size).reshape(x.shape) % 2, 1 + eps, 1 - eps)
-            x = (x * sign).astype(x.dtype)
-        out.append(x)
-    return out
 
 
 # -- legs ------------------------------------------------------------------------------------------
@@ -221,7 +163,18 @@ def _source_leg(
     seeds = SEEDS[:1] if mode == "auto" and gflop > LARGE_GFLOP else SEEDS
     for seed in seeds:
         feeds = feeds_at(specs, seed, env)
-        yield _Case(f"seed {seed}", feeds, list(run(feeds)))
+        found = _attempt(run, feeds)
+        if isinstance(found, str):
+            if not seed:
+                raise error(
+                    "E103",
+                    "the source model does not run on the validation inputs",
+                    why=found,
+                    fix="give example inputs of the kind the model was made for",
+                )
+            notes.append(f"seed {seed} not checked: the source model itself does not run: {found}")
+            continue
+        yield _Case(f"seed {seed}", feeds, found)
     for candidates in other_sizes(env, ranges, mode):
         refusals = []
         for sizes in candidates:
@@ -343,11 +296,3 @@ def _type_of(arrays: Arrays, i: int) -> str:
         return ""
     x = np.asarray(arrays[i])
     return f"{x.dtype.name}{list(x.shape)}"
-
-
-def _provenance(specs: Sequence[InputSpec], cases: Sequence[_Case]) -> Iterator[str]:
-    for i, s in enumerate(specs):
-        x = cases[0].feeds[i]
-        span = f"{x.min():.4g} to {x.max():.4g}" if x.size else "empty"
-        kind = "given example" if s.example is not None else "drawn, seed 0"
-        yield f"{s.name or i}: {x.dtype.name}{list(x.shape)}, {span} ({kind}); other seeds drawn"

@@ -80,7 +80,7 @@ def test_nested(tmp_path: Path) -> None:
     x = b.input("x", "float32", [4])
     i = b.const(np.int64(0), "i")
     test = b.region("cond")
-    ti, tx = test.input("ti", "int64", []), test.input("tx", "float32", [4])
+    ti, _ = test.input("ti", "int64", []), test.input("tx", "float32", [4])
     test_graph = test.finish([test.emit("less", [ti, test.const(np.int64(5))])[0]])
     body = b.region("body")
     bi, bx = body.input("bi", "int64", []), body.input("bx", "float32", [4])

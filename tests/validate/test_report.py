@@ -29,7 +29,11 @@ def converted(model: Model, path: Path) -> tuple[Any, Any]:
     """A program and what a backend would say about the file at ``path``."""
     t = model.graph.types
     ops = ("aten.linear.default", "aten.relu.default", "aten.t.default", "aten.matmul.default")
-    nodes = [SourceNode(op, (Ref("x"),), {}, (f"v{i}",)) for i, op in enumerate(ops)]
+    places = (("net.fc1", 10), ("net.act", 11), ("net.fc2", 12), ("net.fc2", 12))
+    nodes = [
+        SourceNode(op, (Ref("x"),), {}, (f"v{i}",), (), module, f"net.py:{line}")
+        for i, (op, (module, line)) in enumerate(zip(ops, places))
+    ]
     nodes.append(SourceNode("aten.dropout.default", (Ref("v3"),), {}, ("v4",)))
     source = SourceGraph(
         "pytorch",

@@ -10,7 +10,7 @@ from cir.builder import Builder
 from cir.diagnostics import CirError
 from cir.graph import Model, Range
 from framework_adapter.source import InputSpec
-from framework_adapter.validate import Edges, compare, flops, runner
+from framework_adapter.validate import Edges, compare, flops, inputs, runner
 from framework_adapter.validate.metrics import FAIL, PASS, WARN
 
 from .nets import W2, mlp, numpy_mlp
@@ -74,6 +74,24 @@ def test_an_artefact_that_does_not_run_fails_with_its_message() -> None:
     assert "RuntimeError: no kernel for Foo" in report.headline
 
 
+def test_a_source_that_does_not_run_is_the_users_to_fix() -> None:
+    def broken(feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
+        raise IndexError("index out of range")
+
+    with pytest.raises(CirError) as caught:
+        compare(broken, mlp(), numpy_mlp, SPECS)
+    assert caught.value.code == "E103"
+    assert "index out of range" in str(caught.value)
+
+    def only_first(feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
+        assert np.array_equal(feeds[0], inputs.feeds_at(SPECS, 0, {})[0])
+        return numpy_mlp(feeds)
+
+    report = compare(only_first, mlp(), numpy_mlp, SPECS)
+    assert [c.run for c in report.outputs] == ["seed 0"]
+    assert len(report.notes) == 2
+
+
 def test_a_missing_output_fails() -> None:
     report = compare(numpy_mlp, mlp(), lambda feeds: [], SPECS)
     assert report.verdict == FAIL
@@ -117,24 +135,24 @@ def test_a_source_that_only_takes_one_size_is_a_note() -> None:
 def test_other_sizes_keep_to_the_ranges() -> None:
     env = {"n": 2, "m": 4}
     ranges = {"n": Range(1, 4), "m": Range(0, None, (4, 8))}
-    assert runner.other_sizes(env, ranges, "auto") == [[{"n": 3, "m": 8}]]
-    assert runner.other_sizes({}, {}, "full") == []
-    assert runner.other_sizes({"n": 2}, {"n": Range(2, 2)}, "full") == []
+    assert inputs.other_sizes(env, ranges, "auto") == [[{"n": 3, "m": 8}]]
+    assert inputs.other_sizes({}, {}, "full") == []
+    assert inputs.other_sizes({"n": 2}, {"n": Range(2, 2)}, "full") == []
 
 
 def test_derived_dims_follow_their_symbol() -> None:
     specs = [InputSpec("x", "float32", ("n", 2)), InputSpec("y", "int64", ("2*n + 1",))]
-    x, y = runner.feeds_at(specs, 0, {"n": 5})
+    x, y = inputs.feeds_at(specs, 0, {"n": 5})
     assert (x.shape, y.shape) == ((5, 2), (11,))
     specs[0] = InputSpec("x", "float32", ("n", 2), np.zeros((3, 2), np.float32))
-    assert runner.first_sizes(specs) == {"n": 3}
+    assert inputs.first_sizes(specs) == {"n": 3}
 
 
 def test_examples_are_used_first_and_bound_integers() -> None:
     example = np.array([3, 9, 5])
     specs = [InputSpec("ids", "int64", ("n",), example)]
-    assert runner.feeds_at(specs, 0, {"n": 3})[0] is example
-    drawn = runner.feeds_at(specs, 0, {"n": 100})[0]
+    assert inputs.feeds_at(specs, 0, {"n": 3})[0] is example
+    drawn = inputs.feeds_at(specs, 0, {"n": 100})[0]
     assert drawn.shape == (100,)
     assert drawn.min() >= 3
     assert drawn.max() <= 9
