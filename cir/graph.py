@@ -129,7 +129,7 @@ class Node:
     op: str
     inputs: tuple[str | None, ...]
     outputs: tuple[str, ...]
-    attrs: Mapping[str, Attr] = field(default_factory=dict)
+    attrs: Mapping[str, Any] = field(default_factory=dict)
     regions: tuple[Graph, ...] = ()
     meta: Meta = NO_META
 

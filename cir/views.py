@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from cir import dim
 from cir.dim import Dim
@@ -106,7 +107,7 @@ class View:
         out: View | None = self
         for op, arg in other.spelling():
             assert out is not None
-            out = out.reshape(arg) if op == "reshape" else out.transpose(arg)  # type: ignore[arg-type]
+            out = out.reshape(arg) if op == "reshape" else out.transpose(arg)
             if out is None:
                 return None
         return out
@@ -116,18 +117,18 @@ class View:
         out: View | None = View.identity(self.shape)
         for op, arg in self._inverse_spelling():
             assert out is not None
-            out = out.reshape(arg) if op == "reshape" else out.transpose(arg)  # type: ignore[arg-type]
+            out = out.reshape(arg) if op == "reshape" else out.transpose(arg)
             if out is None:
                 return None
         return out
 
-    def _inverse_spelling(self) -> list[tuple[str, tuple[Dim, ...] | tuple[int, ...]]]:
+    def _inverse_spelling(self) -> list[tuple[str, tuple[Any, ...]]]:
         shapes: list[Shape] = [self.base]
         steps = self.spelling()
         for op, arg in steps:
             last = shapes[-1]
             shapes.append(arg if op == "reshape" else tuple(last[int(p)] for p in arg))
-        out: list[tuple[str, tuple[Dim, ...] | tuple[int, ...]]] = []
+        out: list[tuple[str, tuple[Any, ...]]] = []
         for (op, arg), before in reversed(list(zip(steps, shapes))):
             if op == "reshape":
                 out.append(("reshape", before))
@@ -154,7 +155,7 @@ class View:
         return View(self.base, atoms, tuple(rank[r] for r in range(len(runs))), self.shape)
 
     @lru_cache(maxsize=4096)  # noqa: B019
-    def spelling(self) -> list[tuple[str, tuple[Dim, ...] | tuple[int, ...]]]:
+    def spelling(self) -> list[tuple[str, tuple[Any, ...]]]:
         """The shortest chain: [], one reshape, one transpose, or reshape and transpose in any mix.
 
         Where several chains are equally short the one that reshapes first is taken, so that

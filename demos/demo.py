@@ -199,10 +199,11 @@ def show(found: Outcome, console: Any) -> None:
         )
     rows.append(("seconds", f"{s['convert_seconds']:.1f} to convert, {found.seconds:.1f} in all"))
     rows.append(("structure", found.digest[:16]))
-    rows += [(name, path) for name, path in found.files.items()]
     for name, text in rows:
-        table.add_row(name, text, style=None)
-    console.print(table, soft_wrap=True)
+        table.add_row(name, text)
+    console.print(table)
+    for name, path in found.files.items():  # outside the table: paths are for copying, whole
+        console.print(f"{name:14} {os.path.relpath(path)}", soft_wrap=True, highlight=False)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cir.diagnostics import Collector, Diagnostic
-from cir.digest import structure_digest
-from cir.graph import Model
-from cir.passes import Context, Record, channels_first_interface
-from cir.passes.manager import rewired
-from framework_adapter import options as opt
+from cir.diagnostics import CirError, Collector, Diagnostic, error
 from framework_adapter import registry
-from framework_adapter.output import staged
-from framework_adapter.source import InputSpec, SourceGraph
+from framework_adapter.output import refuse_folder, staged
 
 if TYPE_CHECKING:
+    from cir.graph import Model
+    from cir.passes import Context, Record
+    from framework_adapter.source import Frontend, InputSpec, SourceGraph
     from framework_adapter.validate import Report
 
 Progress = Callable[[str], None]
@@ -29,7 +26,7 @@ class Result:
     """What a conversion gives.
 
     Attributes:
-        artifact: the file or folder written, None when only the program was asked for.
+        artifact: the file written.
         model: the canonical, fused program (before anything target-specific).
         report: the validation report, None with ``validate=False``.
         diagnostics: warnings and notes.
@@ -38,7 +35,7 @@ class Result:
         stats: node counts by stage, seconds, emitted node names by program node.
     """
 
-    artifact: Path | None
+    artifact: Path
     model: Model
     report: Report | None
     diagnostics: tuple[Diagnostic, ...]
@@ -49,7 +46,15 @@ class Result:
 
 @dataclass
 class Program:
-    """A model on its way: extracted, lowered, canonicalised and fused."""
+    """A model on its way: extracted, lowered, canonicalised and fused.
+
+    Attributes:
+        source, lowered, model: the stages; ``model`` is canonical and fused.
+        specs: the program's inputs, with the examples that were given.
+        ctx: trace and counts of the passes; ``digest``, ``stats``: see ``Result``.
+        input_layout: as asked for.
+        order: for each input of the source model its place among the program's, None when equal.
+    """
 
     source: SourceGraph
     lowered: Model
@@ -59,6 +64,11 @@ class Program:
     digest: str
     stats: dict[str, Any]
     input_layout: str = "source"
+    order: tuple[int, ...] | None = None
+
+    def source_order(self, feeds: Sequence[Any]) -> list[Any]:
+        """Inputs of the program in the order in which the frontend takes them."""
+        return list(feeds) if self.order is None else [feeds[i] for i in self.order]
 
 
 def convert(
@@ -93,14 +103,14 @@ def convert(
             symbolic dims, or tensor names for graph files.
         outputs: names of the results to keep, for graph files.
         framework: ``pytorch`` | ``tensorflow`` | ``mindspore`` | ``onnx``; default: found out.
-        fusion: preset name or list of strategy ids (``fusion_db/presets.json``).
+        fusion: name of a preset (``fusion_db/presets.json``), or ids and tags of strategies.
         precision: ``fp32``.
         dynamic_shapes: {input name or position: {axis: symbol}}; equal symbols are equal sizes.
         custom_ops_mapping: {source op: row or function(context, node, **args)}.
-        mappings: further op table files.
-        strategies: further strategy files; each must prove itself.
+        mappings: further op table files; each row must pass its samples.
+        strategies: further strategy files, or folders of them; each must prove itself.
         validate: ``auto``, ``full`` (3 seeds, per-node errors) or False.
-        report: HTML file to write the report to.
+        report: HTML file to write the report to, also when validation fails.
         allow_approximate: also use strategies that change results beyond rounding.
         input_layout: ``source`` keeps the framework's layout at the graph's edges, ``channels_first``
             gives channels-first inputs and outputs.
@@ -113,10 +123,13 @@ def convert(
     Raises:
         CirError: with all problems found and exit code 1 to 6; see ``cir explain CODE``.
     """
+    from framework_adapter.options import check_choices
+
     say = progress or (lambda text: None)
-    opt.check_choices(precision=precision, input_layout=input_layout, validate=validate)
+    check_choices(precision=precision)
     backend = registry.backend(target)
-    frontend = registry.frontend(framework) if framework else registry.detect(model)
+    frontend = registry.detect(model, framework)
+    _check_output(backend, Path(out), validate, report)
     start = time.perf_counter()
     program = build(
         model,
@@ -149,9 +162,38 @@ def convert(
     return result
 
 
+def _check_output(
+    backend: Any, out: Path, validate: str | bool, report: str | Path | None
+) -> None:
+    """Find before the work what would stop it at its end. Raises CirError E100, E502, E901."""
+    from framework_adapter.options import check_choices
+
+    check_choices(validate=validate)
+    refuse_folder(out)
+    if report is not None and validate is False:
+        raise error(
+            "E100",
+            "a report of a conversion that is not validated cannot be written",
+            fix="leave out validate=False, or leave out the report",
+        )
+    if not backend.runnable and (validate == "full" or report is not None):
+        raise CirError(replace(_not_validated(backend), code="E901"))
+    if report is not None:
+        refuse_folder(Path(report))
+        registry.require("jinja2", "report")
+
+
+def _not_validated(backend: Any) -> Diagnostic:
+    return Diagnostic(
+        "W901",
+        f"target {backend.name!r} cannot be validated: what runs it is not installed",
+        fix=f'pip install "framework-adapter[{backend.name}]"',
+    )
+
+
 def write(
     program: Program,
-    frontend: Any,
+    frontend: Frontend,
     model: Any,
     backend: Any,
     out: Path,
@@ -168,8 +210,13 @@ def write(
         CirError: E5xx; E601 when validation fails (the report is written, the artefact is not).
     """
     say = progress or (lambda text: None)
+    _check_output(backend, out, validate, report)
     stats = dict(program.stats)
     found: Report | None = None
+    notes = [Diagnostic("N101", n) for n in program.source.notes]
+    if validate is not False and not backend.runnable:
+        notes.append(_not_validated(backend))
+        validate = False
     with staged(out) as tmp:
         say("emit")
         start = time.perf_counter()
@@ -184,30 +231,32 @@ def write(
         )
         stats.update(nodes_emitted=emitted.node_count, mapping=emitted.mapping)
         stats["convert_seconds"] = time.perf_counter() - start
-        if validate is not False and backend.runnable:
+        if validate is not False:
             from framework_adapter.validate import validate_conversion
 
             say("validate")
             found = validate_conversion(
                 program,
-                source_run=lambda feeds: frontend.run(model, feeds),
+                source_run=lambda feeds: frontend.run(model, program.source_order(feeds)),
                 artifact_run=lambda feeds: backend.run(emitted.path, feeds),
                 mode=str(validate),
                 emitted=emitted,
+                target=backend.name,
                 progress=say,
             )
             if report is not None:
-                found.write_html(report)
+                with staged(Path(report)) as page:
+                    found.write_html(page)
             found.raise_on_failure()
-    notes = tuple(Diagnostic("N101", n) for n in program.source.notes)
+            notes = [*found.findings(), *notes]
     return Result(
-        out, program.model, found, notes, tuple(program.ctx.trace), program.digest, stats
+        out, program.model, found, tuple(notes), tuple(program.ctx.trace), program.digest, stats
     )
 
 
 def build(
     model: Any,
-    frontend: Any,
+    frontend: Frontend,
     *,
     inputs: Any = None,
     outputs: Sequence[str] | None = None,
@@ -225,22 +274,29 @@ def build(
     Raises:
         CirError: E1xx to E4xx.
     """
+    from cir.passes import Context, channels_first_interface
+    from cir.passes.manager import rewired
     from framework_adapter.lowering import lower
     from framework_adapter.mapping import load
+    from framework_adapter.options import check_choices, normalise_inputs
     from framework_adapter.pipeline import front
     from fusion_db import select
 
     say = progress or (lambda text: None)
     # Cheap checks first: a wrong row or strategy is reported before the model is traced.
+    check_choices(input_layout=input_layout)
     table = load(frontend.name, mappings, custom_ops_mapping)
     extra = [Path(p) for p in strategies]
     canonical, fusions = (
         select(stage, fusion, extra=extra, approximate=allow_approximate)
         for stage in ("canonicalise", "fuse")
     )
-    specs, names = opt.normalise_inputs(inputs, dynamic_shapes)
+    specs, names = normalise_inputs(inputs, dynamic_shapes)
     say("extract")
-    source = frontend.extract(model, specs, outputs=outputs or names)
+    source = frontend.extract(model, specs, outputs=outputs)
+    order = None
+    if names is not None:
+        source, order = _ordered(source, names)
     say("lower")
     collector = Collector()
     lowered = lower(source, table, collector=collector)
@@ -266,16 +322,37 @@ def build(
         digest_of(fused),
         stats,
         input_layout,
+        order,
     )
+
+
+def _ordered(source: SourceGraph, names: Sequence[str]) -> tuple[SourceGraph, tuple[int, ...]]:
+    """The graph with its inputs in the order of ``names``; TensorFlow's ``:0`` may be written."""
+    asked = [n if n in source.inputs else n.removesuffix(":0") for n in names]
+    if sorted(asked) != sorted(source.inputs):
+        raise error(
+            "E103",
+            f"the inputs are not {', '.join(names)}",
+            nearest=", ".join(source.inputs),
+            fix="name every input of the model once",
+        )
+    order = tuple(asked.index(n) for n in source.inputs)
+    return replace(source, inputs={n: source.inputs[n] for n in asked}), order
 
 
 def digest_of(model: Model) -> str:
     """Structure digest with channels-first inputs and outputs."""
+    from cir.digest import structure_digest
+    from cir.passes import channels_first_interface
+    from cir.passes.manager import rewired
+
     return structure_digest(rewired(model, channels_first_interface(model.graph))).hex
 
 
 def complete_specs(source: SourceGraph, specs: Sequence[InputSpec] | None) -> list[InputSpec]:
     """Input specs in the order of the extracted graph, examples kept where they were given."""
+    from framework_adapter.source import InputSpec
+
     given = list(specs or [])
     by_name = {s.name: s for s in given if s.name}
     out = []
@@ -289,4 +366,3 @@ def complete_specs(source: SourceGraph, specs: Sequence[InputSpec] | None) -> li
 def _nodes_after(ctx: Context, stage: str, default: int) -> int:
     counts = [r.after for r in ctx.trace if r.stage == stage]
     return counts[-1] if counts else default
-

@@ -6,22 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cir.diagnostics import error
 from framework_adapter import api, registry
 from framework_adapter.source import InputSpec
 
 if TYPE_CHECKING:
     from framework_adapter.validate import Report
-
-#: Suffix -> target format.
-SUFFIXES: dict[str, str] = {
-    ".onnx": "onnx",
-    ".json": "cir",
-    ".om": "om",
-    ".air": "air",
-    ".ms": "mslite",
-    "": "saved_model",
-}
 
 
 class ConvertedModel:
@@ -54,14 +43,7 @@ class ConvertedModel:
             CirError: E503 for a format that this version does not write; E5xx, E601.
         """
         path = Path(path)
-        if path.suffix not in SUFFIXES:
-            raise error(
-                "E503",
-                f"no format goes with the suffix {path.suffix!r}",
-                nearest=", ".join(s for s in SUFFIXES if s),
-                fix="end the file name in .onnx or .cir.json",
-            )
-        backend = registry.backend(SUFFIXES[path.suffix])
+        backend = registry.backend_for(path)
         return api.write(self.program, self._frontend, self._model, backend, path, **options)
 
     def generate_validation_report(self, path: str | Path, mode: str = "full") -> Report:
@@ -87,12 +69,17 @@ class _Converter:
         """Set what all conversions share.
 
         Args:
-            target: a device such as ``Ascend310P3`` or a format such as ``onnx``; kept for the backends.
+            target: a device such as ``Ascend310P3``, kept for the backends, or a format.
             enable_aigc_opt: use the generative-model preset ``sd_optimized`` unless a call names one.
             custom_ops_mapping: {source op: row or function}.
             options: further arguments of ``framework_adapter.api.build`` (mappings, strategies,
                 allow_approximate, input_layout).
+
+        Raises:
+            CirError: E503 for a format that a later version brings.
         """
+        if target in registry.PLANNED:
+            registry.backend(target)
         self.target = target
         self.fusion = "sd_optimized" if enable_aigc_opt else "default"
         self.options = {"custom_ops_mapping": custom_ops_mapping, **options}
@@ -118,7 +105,7 @@ class _Converter:
         Raises:
             CirError: E1xx to E4xx.
         """
-        frontend = registry.frontend(self.framework)
+        frontend = registry.detect(model, self.framework)
         if inputs is None and input_shape is not None:
             inputs = tuple(InputSpec(None, "float32", s) for s in _shapes(input_shape))
         program = api.build(
@@ -133,7 +120,8 @@ class _Converter:
 
 
 def _shapes(given: Any) -> list[tuple[Any, ...]]:
-    return [tuple(s) for s in given] if isinstance(given[0], (tuple, list)) else [tuple(given)]
+    several = bool(given) and isinstance(given[0], (tuple, list))
+    return [tuple(s) for s in given] if several else [tuple(given)]
 
 
 class TorchConverter(_Converter):

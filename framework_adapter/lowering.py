@@ -8,22 +8,19 @@ unsupported ops (E201), refused arguments (E202), wrong rows (E203) and values t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from cir import dim as dm
 from cir import expr
 from cir.builder import Builder
-from cir.diagnostics import CirError, Collector
+from cir.diagnostics import CirError, Collector, error
 from cir.dim import Dim, SymInt
 from cir.graph import Const, Graph, Meta, Model, Source, TensorType
 from framework_adapter import functions
 from framework_adapter.context import Context, Refusal, Value, reason
 from framework_adapter.mapping import MappingTable, Row
+from framework_adapter.problems import Problems
 from framework_adapter.source import Operand, Ref, SourceGraph, SourceNode
-
-#: Places a diagnostic lists before "and n more".
-_SHOWN = 4
 
 
 def lower(
@@ -43,7 +40,7 @@ def lower(
         CirError: E201, E202, E203, E207; all problems of the graph at once.
     """
     found = Problems()
-    main = _Lowering(source, table, Builder("main"), found)
+    main = _Lowering(source, table, _Builder("main"), found)
     graph = main.graph(source.output_names)
     collector = collector or Collector()
     found.report(collector, source.framework, table)
@@ -61,43 +58,21 @@ def lower(
     )
 
 
-@dataclass
-class Problems:
-    """Problems of all nodes, grouped by (code, op, reason) with their places, in order."""
-
-    groups: dict[tuple[str, str, str, str], list[str]] = field(default_factory=dict)
-
-    def add(self, code: str, node: SourceNode, why: str = "", fix: str = "") -> None:
-        """Record one node's problem."""
-        place = f"{node.module or node.outputs[0]} ({node.place})" if node.place else node.module
-        self.groups.setdefault((code, node.op, why, fix), []).append(
-            place or (*node.outputs, node.op)[0]
-        )
-
-    def report(self, collector: Collector, framework: str, table: MappingTable) -> None:
-        """Hand over one diagnostic for each group."""
-        for (code, op, why, fix), places in self.groups.items():
-            shown = ", ".join(places[:_SHOWN])
-            if len(places) > _SHOWN:
-                shown += f", and {len(places) - _SHOWN} more"
-            times = f" (×{len(places)})" if len(places) > 1 else ""
-            if code == "E201":
-                collector.add(
-                    code,
-                    f"unsupported operator {op}{times}",
-                    where=shown,
-                    why=why,
-                    nearest=table.nearest(op),
-                    fix=fix
-                    or f"pass custom_ops_mapping={{{op!r}: {{'args': ..., 'emit': ...}}}}, "
-                    f"or add a row to framework_adapter/{framework}/ops/",
-                )
-            else:
-                collector.add(code, f"{op}{times}: {why}", where=shown, fix=fix)
-
-
 class _Poisoned(Exception):
     """An operand comes from a node that has a problem of its own."""
+
+
+class _Builder(Builder):
+    """A builder that knows which symbols its graph's values can have."""
+
+    def __init__(self, name: str, parent: _Builder | None = None) -> None:
+        super().__init__(name, parent=parent)
+        self.known: set[str] = set(parent.known) if parent else set()
+
+    def fresh(self) -> str:
+        name = super().fresh()
+        self.known.add(name)
+        return name
 
 
 class _Lowering:
@@ -107,7 +82,7 @@ class _Lowering:
         self,
         source: SourceGraph,
         table: MappingTable,
-        builder: Builder,
+        builder: _Builder,
         problems: Problems,
         types: Sequence[TensorType] | None = None,
     ) -> None:
@@ -123,6 +98,7 @@ class _Lowering:
         for i, (name, t) in enumerate(source.inputs.items()):
             t = types[i] if types else t
             self.env[name] = Value(builder.input(name, t.dtype, t.shape))
+            builder.known.update(s for d in t.shape for s in dm.symbols_of(d))
             self.names[name] = self.env[name]
 
     def graph(self, output_names: Sequence[str] = ()) -> Graph:
@@ -249,6 +225,7 @@ class _Lowering:
             if isinstance(value, str) and value in self.b.types:
                 value = Value(value)
                 self._learn(node, i, value)
+                self._check_symbols(value)
             if value is None:
                 self.poisoned.add(name)  # "not produced": an error only for who uses it
             self.env[name] = tuple(value) if isinstance(value, list) else value
@@ -300,9 +277,19 @@ class _Lowering:
             if isinstance(theirs, str) and theirs != ours and theirs not in dm.symbols_of(ours):
                 self._alias[theirs] = ours
 
+    def _check_symbols(self, value: Value) -> None:
+        """Refuse a size that neither an input nor an op of the graph defines."""
+        for d in self.b.types[value].shape:
+            if isinstance(d, str) and not dm.symbols_of(d) <= self.b.known:
+                raise error(
+                    "E207",
+                    f"the size {d} of {value} depends on the input data",
+                    fix="compute sizes from shapes of inputs or from constants",
+                )
+
     def _region(self, graph: SourceGraph, name: str, types: Sequence[TensorType]) -> Graph:
         meta = self.b.meta
-        out = _Lowering(graph, self.table, self.b.region(name), self.problems, types).graph()
+        out = _Lowering(graph, self.table, _Builder(name, self.b), self.problems, types).graph()
         self.b.meta = meta
         return out
 

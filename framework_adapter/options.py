@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,19 +13,19 @@ from cir.diagnostics import error
 from cir.dim import DimError, canonical
 from framework_adapter.source import InputSpec
 
-PRECISIONS = ("fp32",)
-LAYOUTS = ("source", "channels_first")
-VALIDATE = ("auto", "full", False)
+#: Option -> values it takes, the default first.
+CHOICES: Mapping[str, tuple[Any, ...]] = {
+    "precision": ("fp32",),
+    "input_layout": ("source", "channels_first"),
+    "validate": ("auto", "full", False),
+}
 
 
-def check_choices(*, precision: str, input_layout: str, validate: object) -> None:
+def check_choices(**given: object) -> None:
     """Refuse values outside the documented choices with E100."""
-    for name, value, allowed in (
-        ("precision", precision, PRECISIONS),
-        ("input_layout", input_layout, LAYOUTS),
-        ("validate", validate, VALIDATE),
-    ):
-        if value not in allowed:
+    for name, value in given.items():
+        allowed = CHOICES[name]
+        if not any(value is a or value == a and type(value) is type(a) for a in allowed):
             raise error(
                 "E100",
                 f"{name}={value!r} is not supported",
@@ -38,8 +38,10 @@ def to_numpy(value: Any) -> np.ndarray:
     """An array from a NumPy, PyTorch, TensorFlow or MindSpore tensor, or a Python number or list."""
     if isinstance(value, np.ndarray):
         return value
-    if type(value).__module__.startswith("torch"):
-        return np.asarray(value.detach().cpu().numpy())
+    if hasattr(value, "detach"):
+        from framework_adapter.pytorch.tensors import to_numpy as from_torch
+
+        return from_torch(value)
     for method in ("asnumpy", "numpy"):
         if hasattr(value, method):
             return np.asarray(getattr(value, method)())
@@ -74,22 +76,36 @@ def normalise_inputs(
 
     Args:
         inputs: tuple or mapping of tensors or InputSpecs, one tensor, or a list of tensor names.
+            Inputs of a mapping in a mapping are called ``outer.inner``.
         dynamic_shapes: {input name or position: {axis: symbol}} or a sequence in input order.
 
     Raises:
         CirError: E103.
     """
-    if inputs is None:
-        return None, None
+    named = isinstance(inputs, (list, tuple)) and all(isinstance(i, str) for i in inputs)
+    if inputs is None or (named and inputs):
+        if dynamic_shapes:
+            raise error(
+                "E103",
+                "dynamic_shapes needs inputs: they say which axes there are",
+                fix="pass inputs= as example tensors, or as InputSpecs with symbolic dims",
+            )
+        return None, list(inputs) if named else None
     if isinstance(inputs, Mapping):
-        specs = [_spec(str(k), v) for k, v in inputs.items()]
+        specs = [_spec(k, v) for k, v in _leaves(inputs)]
     elif isinstance(inputs, (list, tuple)):
-        if inputs and all(isinstance(i, str) for i in inputs):
-            return None, list(inputs)
         specs = [_spec(None, v) for v in inputs]
     else:
         specs = [_spec(None, inputs)]
     return _with_symbols(specs, dynamic_shapes), None
+
+
+def _leaves(inputs: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in inputs.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _with_symbols(specs: list[InputSpec], dynamic: Any) -> list[InputSpec]:

@@ -12,6 +12,14 @@ from pathlib import Path
 from cir.diagnostics import error
 
 
+def refuse_folder(out: Path) -> None:
+    """Raise CirError E502 when a file is to be written where a folder is."""
+    if out.is_dir():
+        raise error(
+            "E502", f"{out} is a folder", fix=f"name the file to write, e.g. {out / 'model.onnx'}"
+        )
+
+
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
     """A path to write ``out`` (a file with its side files, or a folder) to; moved into place at the end.
@@ -41,7 +49,9 @@ def staged(out: Path) -> Iterator[Path]:
         yield work / out.name
         for item in sorted(work.iterdir()):
             final = folder / item.name
-            if final.is_dir() and not final.is_symlink():
+            if not item.is_dir():
+                refuse_folder(final)
+            elif final.is_dir() and not final.is_symlink():
                 shutil.rmtree(final)
             os.replace(item, final)
     except OSError as exc:

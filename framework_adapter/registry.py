@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Any
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cir.diagnostics import error
-from framework_adapter.source import Frontend
+
+if TYPE_CHECKING:
+    from framework_adapter.source import Frontend
 
 #: framework -> (module, extra to install, module that must be importable).
 FRAMEWORKS: dict[str, tuple[str, str, str]] = {
@@ -19,8 +23,17 @@ FRAMEWORKS: dict[str, tuple[str, str, str]] = {
 }
 _ALIASES = {"torch": "pytorch", "tf": "tensorflow", "keras": "tensorflow", "ms": "mindspore"}
 TARGETS: dict[str, str] = {"onnx": "framework_adapter.onnx", "cir": "framework_adapter.cir_target"}
-#: Formats that the design names and a later version brings.
+#: Formats that a later version brings.
 PLANNED = ("saved_model", "mslite", "air", "om")
+#: Suffix of an output -> its format; a folder has none.
+SUFFIXES: dict[str, str] = {
+    ".onnx": "onnx",
+    ".json": "cir",
+    ".om": "om",
+    ".air": "air",
+    ".ms": "mslite",
+    "": "saved_model",
+}
 FRONTEND_GROUP = "framework_adapter.frontends"
 BACKEND_GROUP = "framework_adapter.backends"
 
@@ -32,7 +45,7 @@ def frontend(name: str) -> Frontend:
         module, extra, needs = FRAMEWORKS[name]
         found: Frontend = import_module(module).FRONTEND
         return found
-    for point in entry_points(group=FRONTEND_GROUP):
+    for point in _plugins(FRONTEND_GROUP):
         if point.name == name:
             return _loaded(point)
     raise error(
@@ -47,8 +60,14 @@ def frontends() -> Iterator[Frontend]:
     """All frontends, ours first."""
     for name in FRAMEWORKS:
         yield frontend(name)
-    for point in entry_points(group=FRONTEND_GROUP):
+    for point in _plugins(FRONTEND_GROUP):
         yield _loaded(point)
+
+
+def _plugins(group: str) -> Any:
+    from importlib.metadata import entry_points
+
+    return entry_points(group=group)
 
 
 def _loaded(point: Any) -> Any:
@@ -62,13 +81,38 @@ def _loaded(point: Any) -> Any:
         ) from exc
 
 
-def detect(model: object) -> Frontend:
-    """The frontend that accepts a model or path. Raises CirError E104 when none does."""
-    for f in frontends():
-        if f.accepts(model):
-            return f
+def detect(model: object, framework: str | None = None) -> Frontend:
+    """The named frontend, or the one that accepts a model or path.
+
+    A path or function that no frontend recognises goes to the named one.
+
+    Raises:
+        CirError: E101 for a path that does not exist; E104 for an unknown name, for a model of
+            another framework than the named one, and when nothing accepts the model.
+    """
+    is_path = isinstance(model, (str, os.PathLike))
+    if is_path and not os.path.exists(model):  # type: ignore[arg-type]
+        raise error("E101", f"no such file or folder: {model}", fix="check the path")
+    named = [frontend(framework)] if framework else []
+    owner = next((f for f in chain(named, frontends()) if f.accepts(model)), None)
+    if owner is None and named and (is_path or callable(model)) and not isinstance(model, type):
+        return named[0]
+    if owner is not None and owner in (named or [owner]):
+        return owner
+    if owner is not None:
+        raise error(
+            "E104",
+            f"framework={framework!r}, but the model is one of {owner.name}",
+            fix=f"pass framework={owner.name!r}, or leave it out",
+        )
+    if isinstance(model, type):
+        raise error(
+            "E104",
+            f"{model.__qualname__} is a class, not a model",
+            fix=f"pass an object of it: {model.__qualname__}(...)",
+        )
     kind = type(model)
-    what = repr(model) if isinstance(model, str) else f"{kind.__module__}.{kind.__qualname__}"
+    what = repr(str(model)) if is_path else f"{kind.__module__}.{kind.__qualname__}"
     raise error(
         "E104",
         f"cannot tell which framework {what} belongs to",
@@ -82,15 +126,15 @@ def backend(target: str) -> Any:
     """The backend of a target format. Raises CirError E503."""
     if target in TARGETS:
         return import_module(TARGETS[target]).BACKEND
-    for point in entry_points(group=BACKEND_GROUP):
+    for point in _plugins(BACKEND_GROUP):
         if point.name == target:
             return _loaded(point)
     if target in PLANNED:
         raise error(
             "E503",
-            f"target {target!r} is planned but not in this version",
+            f"target {target!r} is not in this version; a later version brings it",
             nearest=", ".join(TARGETS),
-            fix="convert to 'onnx' now; the CIR file stays valid input for later versions",
+            fix="convert to 'onnx' or 'cir' now",
         )
     raise error(
         "E503",
@@ -98,6 +142,19 @@ def backend(target: str) -> Any:
         nearest=", ".join(TARGETS),
         fix=f"use one of: {', '.join(TARGETS)}",
     )
+
+
+def backend_for(path: Path) -> Any:
+    """The backend of the format that an output's suffix stands for. Raises CirError E503."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise error(
+            "E503",
+            f"no format goes with the suffix {path.suffix!r}",
+            nearest=", ".join(s for s in SUFFIXES if s),
+            fix="end the file name in .onnx or .cir.json",
+        )
+    return backend(SUFFIXES[suffix])
 
 
 def require(module: str, extra: str) -> Any:

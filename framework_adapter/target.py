@@ -68,12 +68,8 @@ class Scope:
     """
 
     def __init__(self, emission: Emission, graph: Graph, parent: Scope | None = None) -> None:
-        self.emission, self.target, self.graph, self.parent = (
-            emission,
-            emission.target,
-            graph,
-            parent,
-        )
+        self.emission, self.target = emission, emission.target
+        self.graph, self.parent = graph, parent
         self.root: Scope = parent.root if parent else self
         self.env: dict[str, str] = {}
         self.nodes: list[TargetNode] = []

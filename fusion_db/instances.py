@@ -138,6 +138,7 @@ class Maker:
         for name in self.strategy.inputs:
             for a in self._kind(name).axes or ():
                 if not a.name or a.name in self.attrs:
+                    first = first and a.form != "rest"
                     continue
                 hint = self.candidate(a.name)
                 if a.form == "rest":
@@ -258,8 +259,9 @@ class Maker:
         shape = self.shape(kind)
         if kind.const:
             return self.b.const(self._array(dtype, shape, kind.positive), name=name, dtype=dtype)
-        self.feeds[name] = self._array(dtype, shape, kind.positive)
-        return self.b.input(name, dtype, shape)
+        value = self.b.input(name, dtype, shape)
+        self.feeds[value] = self._array(dtype, shape, kind.positive)
+        return value
 
     def _array(self, dtype: str, shape: Sequence[Dim], positive: bool) -> np.ndarray:
         sizes = [_at_batch(d) for d in shape]

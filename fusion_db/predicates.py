@@ -168,13 +168,6 @@ def causal(mask: Value) -> bool:
 
 
 @_function
-def all_true(mask: Value) -> bool:
-    """Whether a constant is True everywhere."""
-    c = mask.work.consts.get(mask.name)
-    return c is not None and c.type.dtype == "bool" and bool(c.numpy().all())
-
-
-@_function
 def lossless(source: str, target: str) -> bool:
     """Whether every value of the dtype ``source`` has an exact counterpart in ``target``."""
     if source == target or source == "bool":
@@ -269,8 +262,8 @@ def spatial(pads: Sequence[Dim]) -> tuple[Dim, ...]:
 def repeated(x: Sequence[Dim], inner: Sequence[Dim], tiled: Sequence[Dim]) -> tuple[Dim, ...]:
     """Spatial sizes when reshape > tile (or expand) repeats each element of an image in place.
 
-    ``inner`` must be ``x`` with axes of size 1 behind some of its own, which only ``tiled`` enlarges;
-    batch and channels (the first two axes) must not grow.
+    ``inner`` must be ``x`` with axes of size 1 behind some of its own, which only ``tiled``
+    enlarges; batch and channels (the first two axes) must not grow.
     """
     want: list[Dim] = []
     k = 0

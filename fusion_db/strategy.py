@@ -58,6 +58,7 @@ class Strategy:
     match: tuple[str, ...]
     pattern: Pattern
     where: tuple[ast.expr, ...]
+    conditions: tuple[str, ...]
     replace: tuple[st.Statement, ...]
     numerics: str
     tags: tuple[str, ...] = ()
@@ -173,7 +174,8 @@ def _build(data: dict[str, Any], name: str | None, report: Any) -> Strategy | No
     pattern = compiler.pattern(lines, replace)
     names = {*inputs, *compiler.targets, *compiler.attr_names, *compiler.rests}
     where = []
-    for text in _strings(data, "where", report):
+    conditions = _strings(data, "where", report)
+    for text in conditions:
         try:
             where.append(ex.parse(text))
             check_expr(where[-1], names, text, report)
@@ -198,6 +200,7 @@ def _build(data: dict[str, Any], name: str | None, report: Any) -> Strategy | No
         match=tuple(lines),
         pattern=pattern,
         where=tuple(where),
+        conditions=tuple(conditions),
         replace=tuple(replace),
         numerics=data["numerics"],
         tags=_strings(data, "tags", report),

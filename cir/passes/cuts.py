@@ -15,14 +15,14 @@ def cut_by_slice(s: Sweep, node: Node) -> Result:
     """A contiguous slice of a reshape is a reshape of a slice."""
     axes, starts, ends, steps = (node.attrs[k] for k in ("axes", "starts", "ends", "steps"))
     assert isinstance(axes, tuple) and isinstance(starts, tuple) and isinstance(ends, tuple)
-    found = _factor(s, node.inputs[0], int(axes[0])) if steps == (1,) else None  # type: ignore[arg-type]
+    found = _factor(s, node.inputs[0], int(axes[0])) if steps == (1,) else None
     if found is None:
         return None
     source, axis, inner = found
     attrs = {
         "axes": (axis,),
-        "starts": (dim.mul(starts[0], inner),),  # type: ignore[arg-type]
-        "ends": (dim.mul(ends[0], inner),),  # type: ignore[arg-type]
+        "starts": (dim.mul(starts[0], inner),),
+        "ends": (dim.mul(ends[0], inner),),
         "steps": (1,),
     }
     part = s.emit(node, "slice", [source], attrs)
@@ -32,12 +32,12 @@ def cut_by_slice(s: Sweep, node: Node) -> Result:
 
 def cut_by_split(s: Sweep, node: Node) -> Result:
     """A split of a reshape is reshapes of a split, a split of a linear is several linears."""
-    x, axis, sizes = node.inputs[0], int(node.attrs["axis"]), node.attrs["sizes"]  # type: ignore[arg-type]
+    x, axis, sizes = node.inputs[0], int(node.attrs["axis"]), node.attrs["sizes"]
     assert x is not None and isinstance(sizes, tuple)
     found = _factor(s, x, axis)
     if found is not None:
         source, outer, inner = found
-        attrs = {"axis": outer, "sizes": tuple(dim.mul(d, inner) for d in sizes)}  # type: ignore[arg-type]
+        attrs = {"axis": outer, "sizes": tuple(dim.mul(d, inner) for d in sizes)}
         names = [f"{o}.part" for o in node.outputs]
         parts = s.b.emit("split", [source], attrs, names=names, meta=node.meta)
         shapes = [s.b.types[o].shape for o in node.outputs]
@@ -51,7 +51,7 @@ def cut_by_split(s: Sweep, node: Node) -> Result:
         return None
     if linear.inputs[1] not in s.b.consts or not all(isinstance(d, int) for d in sizes):
         return None
-    return _several(s, linear, node, [int(d) for d in sizes])  # type: ignore[arg-type]
+    return _several(s, linear, node, [int(d) for d in sizes])
 
 
 def _several(s: Sweep, linear: Node, node: Node, sizes: Sequence[int]) -> list[str]:

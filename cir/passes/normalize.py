@@ -55,7 +55,7 @@ def _same_type(s: Sweep, node: Node) -> Result:
 
 
 def _operands(s: Sweep, node: Node) -> Result:
-    """Const last; scalar constants rank 0; no expand that broadcasting does anyway."""
+    """Const last; scalar constants rank 0; nothing that broadcasting does anyway."""
     b = s.b
     inputs = list(node.inputs)
     out = b.types[node.name].shape
@@ -74,19 +74,39 @@ def _operands(s: Sweep, node: Node) -> Result:
                 arr = c.numpy().reshape([int(d) for d in shape])
                 inputs[i] = b.const(Const.of(arr, c.type.dtype), name=f"{name}.s")
             continue
-        producer = s.producer(name)
-        if producer is not None and producer.op == "expand":
-            source = producer.inputs[0]
-            assert source is not None
-            trial = [source if k == i else v for k, v in enumerate(inputs)]
-            if _broadcast(s, trial) == out:
-                inputs[i] = source
+        inputs[i] = _broadcastable(s, node, inputs, i)
     if spec.get(node.op).commutative and inputs[0] in b.consts and inputs[1] not in b.consts:
         inputs.reverse()
     if tuple(inputs) == node.inputs:
         return None
     b.nodes.append(node.with_(inputs=tuple(inputs)))
     return list(node.outputs)
+
+
+def _broadcastable(s: Sweep, node: Node, inputs: Sequence[str | None], i: int) -> str | None:
+    """Operand i without an expand, or a reshape of leading ones, that broadcasting does anyway.
+
+    A reshape that does more has the rank of the result.
+    """
+    name = inputs[i]
+    producer = s.producer(name)
+    if producer is None or producer.op not in ("expand", "reshape"):
+        return name
+    source, out = producer.inputs[0], s.b.types[node.name].shape
+    before, after = s.b.types[str(source)].shape, s.b.types[str(name)].shape
+    if producer.op == "expand" or _stripped(before) == _stripped(after):
+        trial = [source if k == i else v for k, v in enumerate(inputs)]
+        return source if _broadcast(s, trial) == out else name
+    if len(after) == len(out):
+        return name
+    shape = (1,) * (len(out) - len(after)) + after
+    return s.b.emit("reshape", [source], {"shape": shape}, name=f"{name}.full", meta=node.meta)[0]
+
+
+def _stripped(shape: tuple[dim.Dim, ...]) -> tuple[dim.Dim, ...]:
+    """Without leading ones."""
+    k = next((k for k, d in enumerate(shape) if d != 1), len(shape))
+    return shape[k:]
 
 
 def _rank_without(s: Sweep, inputs: Sequence[str | None], skip: int) -> int:
@@ -135,11 +155,11 @@ def _tile(s: Sweep, node: Node) -> Result:
 
 
 def _pad(s: Sweep, node: Node) -> Result:
-    return _alias(node) if not any(node.attrs["pads"]) else None  # type: ignore[arg-type]
+    return _alias(node) if not any(node.attrs["pads"]) else None
 
 
 def _whole_slice(s: Sweep, node: Node) -> Result:
-    if all(st == 1 for st in node.attrs["steps"]):  # type: ignore[union-attr]
+    if all(st == 1 for st in node.attrs["steps"]):
         return _same_type(s, node)
     return None
 
@@ -151,11 +171,11 @@ def _single(s: Sweep, node: Node) -> Result:
 def _conv(s: Sweep, node: Node) -> Result:
     """A 1x1 convolution of single pixels is a linear."""
     x, w, *rest = node.inputs
-    t, k = s.b.types[x], s.b.types[w]  # type: ignore[index]
+    t, k = s.b.types[x], s.b.types[w]
     ones = (1,) * (t.rank - 2)
     if t.shape[2:] != ones or k.shape[2:] != ones or node.attrs["groups"] != 1:
         return None
-    if any(node.attrs["pads"]):  # type: ignore[arg-type]
+    if any(node.attrs["pads"]):
         return None
     flat = s.emit(node, "reshape", [x], {"shape": t.shape[:2]})
     matrix = s.emit(node, "reshape", [w], {"shape": k.shape[:2]})
@@ -207,7 +227,7 @@ def _gather(s: Sweep, node: Node) -> Result:
     assert x is not None and index is not None
     c = s.b.consts.get(index)
     t = s.b.types[x]
-    axis = int(node.attrs["axis"])  # type: ignore[arg-type]
+    axis = int(node.attrs["axis"])
     if c is None or c.type.rank or x in s.b.consts:
         return None
     i: dim.Dim = int(c.numpy())
@@ -229,7 +249,7 @@ def _avg_pool(s: Sweep, node: Node) -> Result:
     assert x is not None
     t = s.b.types[x]
     spatial = t.shape[2:]
-    if tuple(node.attrs["kernel"]) != spatial or any(node.attrs["pads"]):  # type: ignore[arg-type]
+    if tuple(node.attrs["kernel"]) != spatial or any(node.attrs["pads"]):
         return None
     if any(d != 1 for d in s.b.types[node.name].shape[2:]):
         return None
@@ -247,7 +267,7 @@ def _plain(s: Sweep, node: Node) -> Result:
     spans = [dilations[i] * (kernel[i] - 1) + 1 - pads[i] - pads[n + i] for i in range(n)]
     exact = all(isinstance(d, int) and (d - a) % b == 0 for d, a, b in zip(shape, spans, strides))
     attrs["ceil_mode"] = attrs["ceil_mode"] and not exact
-    if "count_include_pad" in attrs and not any(pads) and not attrs["ceil_mode"]:  # type: ignore[arg-type]
+    if "count_include_pad" in attrs and not any(pads) and not attrs["ceil_mode"]:
         attrs["count_include_pad"] = False
     if attrs == dict(node.attrs):
         return None
@@ -269,7 +289,7 @@ def _pool(s: Sweep, node: Node) -> Result:
     attrs = dict(node.attrs)
     for key in ("kernel", "strides", "dilations"):
         if key in attrs:
-            attrs[key] = attrs[key][1:]  # type: ignore[index]
+            attrs[key] = attrs[key][1:]
     attrs["pads"] = pads[1:n] + pads[n + 1 :]
     pooled = s.emit(node, node.op, [inner], attrs)
     shape = s.b.types[node.name].shape
@@ -291,7 +311,7 @@ def _mean_over_merged(s: Sweep, node: Node) -> Result:
         return None
     source = producer.inputs[0]
     assert source is not None
-    before, after = s.b.types[source].shape, s.b.types[x].shape  # type: ignore[index]
+    before, after = s.b.types[source].shape, s.b.types[x].shape
     axes = node.attrs["axis"]
     k = len(after) - 1
     # Only the common case: trailing axes merged into the last one, which is reduced.
@@ -342,7 +362,7 @@ def _mul_like(identity: float) -> Callable[[Sweep, Node], Result]:
         x, k = node.inputs[0], node.inputs[1]
         if k in s.b.consts and s.b.consts[k].is_scalar:
             value = s.b.consts[k].numpy().reshape(())
-            if value == identity and s.b.types[x] == s.b.types[node.name]:  # type: ignore[index]
+            if value == identity and s.b.types[x] == s.b.types[node.name]:
                 return [x]  # type: ignore[list-item]
         return None
 

@@ -13,7 +13,7 @@ def slices_to_split(graph: Graph) -> Graph:
     for node in graph.nodes:
         if node.op == "slice" and node.attrs["steps"] == (1,):
             assert node.inputs[0] is not None
-            axis = node.attrs["axes"][0]  # type: ignore[index]
+            axis = node.attrs["axes"][0]
             groups.setdefault((node.inputs[0], int(axis)), []).append(node)
     replaced: dict[str, tuple[str, int, list[Node]]] = {}
     for (x, axis), nodes in groups.items():
@@ -52,15 +52,15 @@ def slices_to_split(graph: Graph) -> Graph:
 
 def _cover(nodes: list[Node], size: Dim) -> list[Node] | None:
     """The slices in order when they tile [0, size) without gap or overlap and are at least two."""
-    by_start = {n.attrs["starts"][0]: n for n in nodes}  # type: ignore[index]
+    by_start = {n.attrs["starts"][0]: n for n in nodes}
     if len(by_start) != len(nodes) or len(nodes) < 2:
         return None
     out: list[Node] = []
     at: object = 0
     while at != size:
-        node = by_start.pop(at, None)  # type: ignore[arg-type]
+        node = by_start.pop(at, None)
         if node is None:
             return None
         out.append(node)
-        at = node.attrs["ends"][0]  # type: ignore[index]
+        at = node.attrs["ends"][0]
     return out if not by_start else None

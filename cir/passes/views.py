@@ -70,7 +70,7 @@ class _Views(Sweep):
             return self.sunk_by[name]
         node = self.producer(name)
         if node is not None and node.op == "transpose" and node.inputs[0] is not None:
-            return node.inputs[0], tuple(node.attrs["perm"])  # type: ignore[arg-type]
+            return node.inputs[0], tuple(node.attrs["perm"])
         perm = _as_transpose(found[1]) if found is not None else None
         return (found[0], perm) if found is not None and perm is not None else None
 
@@ -205,10 +205,10 @@ class _Views(Sweep):
     @staticmethod
     def _step(view: View, node: Node) -> View | None:
         if node.op == "reshape":
-            return view.reshape(node.attrs["shape"])  # type: ignore[arg-type]
+            return view.reshape(node.attrs["shape"])
         if view.groups() is None:
             return None
-        return view.transpose(node.attrs["perm"])  # type: ignore[arg-type]
+        return view.transpose(node.attrs["perm"])
 
     def sunk(
         self,
@@ -320,12 +320,12 @@ class _Views(Sweep):
         attrs = dict(node.attrs)
         for a in s.attrs:
             if a.kind == "axis":
-                attrs[a.name] = perm[int(attrs[a.name]) % rank] - rank  # type: ignore[arg-type]
+                attrs[a.name] = perm[int(attrs[a.name]) % rank] - rank
             elif a.kind == "axes":
-                mapped = [perm[int(x) % rank] - rank for x in attrs[a.name]]  # type: ignore[union-attr]
+                mapped = [perm[int(x) % rank] - rank for x in attrs[a.name]]
                 order = sorted(range(len(mapped)), key=lambda i: mapped[i])
                 for name in ("starts", "ends", "steps") if node.op == "slice" else ():
-                    attrs[name] = tuple(attrs[name][i] for i in order)  # type: ignore[index]
+                    attrs[name] = tuple(attrs[name][i] for i in order)
                 attrs[a.name] = tuple(sorted(mapped))
         inputs = [m() for m in moved if m is not None]
         views = [_transposed(self.b.types[o].shape, perm) for o in node.outputs]
@@ -525,7 +525,7 @@ def _trailing_axes(node: Node) -> int | None:
     if node.op in _TRAILING:
         return _TRAILING[node.op]
     if node.op in ("layer_norm", "rms_norm"):
-        return -int(node.attrs["axis"])  # type: ignore[arg-type]
+        return -int(node.attrs["axis"])
     if len(node.inputs) != 1:
         return None
     s = spec.get(node.op)
@@ -534,9 +534,9 @@ def _trailing_axes(node: Node) -> int | None:
     lowest = 0
     for a in s.attrs:
         if a.kind == "axis":
-            lowest = min(lowest, int(node.attrs[a.name]))  # type: ignore[arg-type]
+            lowest = min(lowest, int(node.attrs[a.name]))
         elif a.kind == "axes":
-            lowest = min([lowest, *(int(x) for x in node.attrs[a.name])])  # type: ignore[union-attr]
+            lowest = min([lowest, *(int(x) for x in node.attrs[a.name])])
     return -lowest
 
 

@@ -55,5 +55,5 @@ def inspect(
             print(f"{label:7} {n}: {g.types[n]}")
     print(f"{len(g.nodes)} nodes, {size:,} parameters, digest {digest}")
     widest = max(ops.values(), default=1)
-    for op, n in sorted(ops.items(), key=lambda t: (-t[1], t[0])):
-        print(f"  {op:32} {n:5}  {'█' * max(1, 40 * n // widest)}")
+    for op, count in sorted(ops.items(), key=lambda t: (-t[1], t[0])):
+        print(f"  {op:32} {count:5}  {'█' * max(1, 40 * count // widest)}")

@@ -13,7 +13,11 @@ from framework_adapter.context import Context
 from framework_adapter.functions import axis as place
 from framework_adapter.mindspore.images import (
     adaptive_avg_pool,
+    adaptive_max_pool,
+    conv3d_transpose,
     conv_transpose,
+    lrn,
+    mirror_pad,
     pad,
     pad_edge,
     pad_pairs,
@@ -26,10 +30,14 @@ from framework_adapter.source import SourceNode
 
 __all__ = [
     "adaptive_avg_pool",
+    "adaptive_max_pool",
     "cond",
+    "conv3d_transpose",
     "conv_transpose",
     "flash_attention",
+    "lrn",
     "lstm",
+    "mirror_pad",
     "pad",
     "pad_edge",
     "pad_pairs",
@@ -214,6 +222,19 @@ def reverse(c: Context, node: SourceNode, input: str, axis: Any) -> str:
     return _cut(c, input, [(place(int(a), c.rank(input)), None, None, -1) for a in c.dims(axis)])
 
 
+def roll(c: Context, node: SourceNode, input: str, shifts: Any, dims: Any) -> str:
+    """Axes shifted, what leaves at one end entering at the other."""
+    for by, dim in zip(c.dims(shifts), c.dims(dims), strict=True):
+        at = place(int(dim), c.rank(input))
+        n = c.shape(input)[at]
+        if not isinstance(n, int) or not isinstance(by, int):
+            raise c.refuse(f"rolling an axis of size {n} by {by}", "roll an axis of fixed size")
+        if by % n:
+            head, tail = _split(c, input, at, [n - by % n, by % n])
+            input = c.op("concat", tail, head, axis=at)
+    return input
+
+
 # -- shapes ----------------------------------------------------------------------------------------
 def shape(c: Context, node: SourceNode, x: str) -> Any:
     """The sizes of the axes, one scalar each."""
@@ -267,6 +288,25 @@ def arange(
     return c.op("arange", *ends)
 
 
+def linspace(c: Context, node: SourceNode, start: str, stop: str, num: Any) -> Any:
+    """``num`` values from start to stop, both included."""
+    places = c.tensor(np.linspace(0, 1, c.scalar(num)), c.dtype(start))
+    return c.op("add", start, c.op("mul", c.op("sub", stop, start), places))
+
+
+def meshgrid(c: Context, node: SourceNode, x: Sequence[Any], indexing: int) -> Any:
+    """Coordinates of a grid; with indexing "xy" (1) the first two axes change places."""
+    order = list(range(len(x)))
+    if indexing == 1 and len(x) > 1:
+        order[:2] = [1, 0]
+    sizes = tuple(c.shape(x[i])[0] for i in order)
+    places = [tuple(-1 if j == i else 1 for j in order) for i in range(len(x))]
+    shapes = [tuple(c.shape(v)[0] if d < 0 else 1 for d in p) for v, p in zip(x, places)]
+    return tuple(
+        c.op("expand", c.op("reshape", v, shape=s), shape=sizes) for v, s in zip(x, shapes)
+    )
+
+
 def eye(c: Context, node: SourceNode, n: int, m: int, dtype: str) -> Any:
     """The identity matrix [n, m]."""
     return c.tensor(np.eye(n, m), dtype)
@@ -306,3 +346,12 @@ def variance(
 def deviation(c: Context, node: SourceNode, **args: Any) -> Any:
     """Square root of the variance."""
     return c.op("sqrt", variance(c, node, **args))
+
+
+def reduce_std(
+    c: Context, node: SourceNode, input: str, axis: Any, unbiased: bool, keep_dims: bool
+) -> Any:
+    """Standard deviation and mean."""
+    axes = c.functions["axes"](c.dims(axis), c.rank(input))
+    std = deviation(c, node, input=input, dim=axes, correction=int(unbiased), keepdim=keep_dims)
+    return std, c.op("mean", input, axis=axes, keepdims=keep_dims)

@@ -46,6 +46,12 @@ def pad_edge(c: Context, node: SourceNode, x: str, paddings: Any) -> Any:
     return pad(c, node, x, paddings, mode="edge")
 
 
+def mirror_pad(c: Context, node: SourceNode, x: str, paddings: Any, mode: str) -> Any:
+    """Padding that mirrors, a pair (lo, hi) for each axis."""
+    flat = c.dims(paddings)
+    return c.op("pad", x, pads=(*flat[::2], *flat[1::2]), mode="reflect")
+
+
 def pad_pairs(c: Context, node: SourceNode, x: str, paddings: Any) -> Any:
     """Zero padding, a pair (lo, hi) for each axis."""
     flat = c.dims(paddings)
@@ -65,11 +71,11 @@ def conv_transpose(
     group: int,
     **_: Any,
 ) -> Any:
-    """Transposed convolution to a given result shape."""
+    """Transposed convolution to a given result shape; settings cover all axes."""
     strides, dilations = stride[2:], dilation[2:]
     given = pad_mode.lower() == "pad"
     lo, hi, extra = [], [], []
-    for i, (n, k, want) in enumerate(zip(c.shape(x)[2:], c.shape(weight)[2:], c.dims(size)[-2:])):
+    for i, (n, k, want) in enumerate(zip(c.shape(x)[2:], c.shape(weight)[2:], c.dims(size)[2:])):
         full = dm.add(
             dm.mul(dm.sub(n, 1), strides[i]), dm.add(dm.mul(dm.sub(k, 1), dilations[i]), 1)
         )
@@ -88,18 +94,51 @@ def conv_transpose(
     )  # fmt: skip
 
 
-def adaptive_avg_pool(c: Context, node: SourceNode, x: str, output_size: Any) -> Any:
-    """Average pooling to a given size, which must divide the input's."""
-    rank = len(node.inputs) and c.rank(x) - 2
-    want = output_size if isinstance(output_size, tuple) else (output_size,) * rank
+def conv3d_transpose(
+    c: Context,
+    node: SourceNode,
+    x: str,
+    weight: str,
+    strides: Any,
+    dilations: Any,
+    pad: Any,
+    input_size: Any,
+    **rest: Any,
+) -> Any:
+    """The same with three spatial axes; the result shape is an attribute."""
+    return conv_transpose(c, node, x, weight, input_size, strides, dilations, pad, **rest)
+
+
+def _adaptive(c: Context, x: str, output_size: Any) -> tuple[int, ...] | None:
+    """Kernel of an adaptive pooling; None for a pooling over everything."""
     have = c.shape(x)[2:]
+    want = output_size if isinstance(output_size, tuple) else (output_size,) * len(have)
     want = tuple(h if w is None or w == -1 else w for w, h in zip(want, have, strict=True))
     if all(w == 1 for w in want):
-        return c.op("mean", x, axis=tuple(range(-rank, 0)), keepdims=True)
+        return None
     kernel = [dm.floordiv(h, w) for w, h in zip(want, have) if dm.divides(w, h)]
-    if len(kernel) != rank or not all(isinstance(k, int) for k in kernel):
+    if len(kernel) != len(have) or not all(isinstance(k, int) for k in kernel):
         raise c.refuse(f"pooling {have} to {want}", "use an output size that divides the input's")
-    return c.op("avg_pool", x, kernel=tuple(kernel), strides=tuple(kernel), pads=(0,) * (2 * rank))
+    return tuple(int(k) for k in kernel)
+
+
+def adaptive_avg_pool(c: Context, node: SourceNode, x: str, output_size: Any) -> Any:
+    """Average pooling to a given size, which must divide the input's."""
+    kernel = _adaptive(c, x, output_size)
+    if kernel is None:
+        return c.op("mean", x, axis=tuple(range(2 - c.rank(x), 0)), keepdims=True)
+    return c.op("avg_pool", x, kernel=kernel, strides=kernel, pads=(0,) * (2 * len(kernel)))
+
+
+def adaptive_max_pool(c: Context, node: SourceNode, x: str, output_size: Any) -> Any:
+    """Max pooling to a given size, which must divide the input's; without the places."""
+    kernel = _adaptive(c, x, output_size)
+    if kernel is None:
+        return c.op("amax", x, axis=tuple(range(2 - c.rank(x), 0)), keepdims=True), None
+    ones = (1,) * len(kernel)
+    pads = (0,) * (2 * len(kernel))
+    y = c.op("max_pool", x, kernel=kernel, strides=kernel, pads=pads, dilations=ones)
+    return y, None
 
 
 def _target(c: Context, x: str, output_size: Any, scales: Any) -> tuple[Dim, ...]:
@@ -134,3 +173,26 @@ def upsample_linear(
     return c.op(
         "resize", x, sizes=_target(c, x, output_size, scales), mode="linear", coordinates=how
     )
+
+
+def lrn(
+    c: Context,
+    node: SourceNode,
+    x: str,
+    depth_radius: int,
+    bias: float,
+    alpha: float,
+    beta: float,
+    norm_region: str,
+) -> Any:
+    """x / (bias + alpha * sum of squares over 2 * depth_radius + 1 channels) ** beta."""
+    n, rank = c.shape(x)[1], c.rank(x)
+    lo = tuple(depth_radius if axis == 1 else 0 for axis in range(rank))
+    wide = c.op("pad", c.op("square", x), pads=(*lo, *lo))
+    total = None
+    for i in range(2 * depth_radius + 1):
+        ends = (dm.add(n, i),)
+        part = c.op("slice", wide, axes=(1,), starts=(i,), ends=ends, steps=(1,))
+        total = part if total is None else c.op("add", total, part)
+    scale = c.op("add", c.op("mul", total, alpha), bias)
+    return c.op("div", x, c.op("pow", scale, beta))

@@ -68,7 +68,10 @@ def attention(
 
 
 def _bias(s: Scope, mask: str | None, rank: int, queries: Dim, keys: Dim, dtype: str) -> str | None:
-    """The mask as [B or 1, H or 1, S, T]; of a constant that hides no row whole: to be added."""
+    """The mask as [B or 1, H or 1, S, T]; of a constant that hides no row whole: to be added.
+
+    None without a mask, and for a constant one that hides nothing.
+    """
     if mask is None:
         return None
     key = ("mask", mask, rank, queries, keys)
@@ -82,6 +85,8 @@ def _bias(s: Scope, mask: str | None, rank: int, queries: Dim, keys: Dim, dtype:
     static = tuple(d for d in full if isinstance(d, int))
     if data is not None and len(static) == 4:
         data = np.broadcast_to(data.reshape([int(d) for d in four]), static)
+        if data.dtype == bool and data.all():
+            return None
         if data.dtype == bool and data.any(axis=-1).all():
             data = np.where(data, 0.0, -np.inf).astype(dt.to_numpy(dtype))
         out = s.const(np.ascontiguousarray(data), f"{mask}.bias")

@@ -34,13 +34,14 @@ def slice(s: Scope, x: str, *, axes: Any, starts: Any, ends: Any, steps: Any) ->
     t = _type(s, 0)
 
     def bound(d: Dim, n: Dim) -> Dim:
-        gap = dm.sub(d, n) if isinstance(d, str) else d
-        return gap if isinstance(gap, int) else d
+        gap = dm.sub(d, n) if isinstance(d, str) else 0
+        return gap if isinstance(gap, int) and gap < 0 else d
 
-    first, last = [], []
+    first: list[Dim] = []
+    last: list[Dim] = []
     for a, start, end, step in zip(axes, starts, ends, steps):
         n = t.shape[a]
-        first.append(bound(start, n))
+        first.append(_INT64_MAX if start == n and step > 0 else bound(start, n))
         if step < 0 and end == -1:
             last.append(_INT64_MIN)
         else:

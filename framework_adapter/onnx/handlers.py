@@ -18,6 +18,7 @@ from framework_adapter.onnx.layers import (  # noqa: F401
     gemm,
     group_norm,
     instance_norm,
+    latest_maker,
     multi_head_attention,
     pool,
     resize,
@@ -61,13 +62,38 @@ def mod(c: Context, node: SourceNode, a: Value, b: Value, fmod: int = 0) -> Valu
     return c.op("mul", c.op("sign", a), rest)
 
 
+def not_(c: Context, node: SourceNode, x: Value) -> Value:
+    """Not; of Equal it is the other comparison, which ONNX has no op for."""
+    made = latest_maker(c, x)
+    if made is not None and made.op == "equal":
+        return c.op("not_equal", *map(Value, made.inputs))
+    return c.op("logical_not", x)
+
+
 # -- views -----------------------------------------------------------------------------------------
 def reshape(c: Context, node: SourceNode, x: Value, shape: Any, allowzero: int = 0) -> Value:
     """Reshape: 0 copies a dim unless allowzero, one -1 takes the rest."""
     have, want = c.shape(x), list(c.dims(shape))
     if not allowzero:
         want = [have[i] if d == 0 and i < len(have) else d for i, d in enumerate(want)]
-    return c.op("reshape", x, shape=resolve(want, have))
+    shape = resolve(want, have)
+    return _grouped(c, x, shape) or c.op("reshape", x, shape=shape)
+
+
+def _grouped(c: Context, x: Value, shape: tuple[Dim, ...]) -> Value | None:
+    """[N, C, *S] normalised as [N, G, rest] and brought back: ONNX's spelling of group_norm."""
+    norm = latest_maker(c, x)
+    if norm is None or norm.op != "layer_norm" or norm.attrs["axis"] != -1 or len(norm.inputs) > 1:
+        return None
+    view = latest_maker(c, norm.inputs[0])
+    groups = c.shape(x)[1] if c.rank(x) == 3 else None
+    if view is None or view.op != "reshape" or not isinstance(groups, int) or len(shape) < 3:
+        return None
+    source = str(view.inputs[0])
+    same = c.shape(source) == shape and c.shape(x)[0] == shape[0]
+    if not same or dm.divides(groups, shape[1]) is not True:
+        return None
+    return c.op("group_norm", source, num_groups=groups, epsilon=norm.attrs["epsilon"])
 
 
 def squeeze(c: Context, node: SourceNode, x: Value, axes: Any = None) -> Value:

@@ -30,8 +30,6 @@ _SPELLING = {
 }
 #: The dtypes that ops which only move data take.
 _ALL = ("bool", *dt.INTS, *dt.FLOATS)
-#: Ops that a runtime executes itself, without an entry in its kernel registry.
-_BUILT_IN = ("Constant",)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from cir import dim as dm
 from cir.dim import Dim
+from cir.graph import Node
 from framework_adapter.context import Context, Value
 from framework_adapter.functions import same_pads, same_pads_lower
 from framework_adapter.source import SourceNode
 
 _HEADS = (0, 2, 1, 3)
+#: How far back a handler looks for the node that made an operand.
+_RECENT = 8
 
 
 # -- convolution and pooling -----------------------------------------------------------------------
@@ -184,14 +189,25 @@ def group_norm(
 def instance_norm(
     c: Context, node: SourceNode, x: Value, scale: Value, bias: Value, *, epsilon: float
 ) -> Value:
-    """InstanceNormalization; with scale 1 and bias 0 it normalises the spatial axes and no more."""
+    """InstanceNormalization; with scale 1 and bias 0 it normalises and no more.
+
+    Over a view [N, G, rest] that is part of a group_norm, which the Reshape after it completes.
+    """
     ones, zeros = c.b.consts.get(scale), c.b.consts.get(bias)
-    if ones and zeros and (ones.numpy() == 1).all() and not zeros.numpy().any():
-        return c.op("layer_norm", x, axis=2, epsilon=epsilon)
+    plain = ones and zeros and (ones.numpy() == 1).all() and not zeros.numpy().any()
+    made = latest_maker(c, x)
+    if plain and c.rank(x) == 3 and made is not None and made.op == "reshape":
+        return c.op("layer_norm", x, axis=-1, epsilon=epsilon)
     channels = c.shape(x)[1]
     if not isinstance(channels, int):
         raise c.refuse("a symbolic number of channels", "give the channel axis a fixed size")
-    return c.op("group_norm", x, scale, bias, num_groups=channels, epsilon=epsilon)
+    affine = (None, None) if plain else (scale, bias)
+    return c.op("group_norm", x, *affine, num_groups=channels, epsilon=epsilon)
+
+
+def latest_maker(c: Context, x: str | None) -> Node | None:
+    """The node that computes a value, when it is among the latest."""
+    return next((n for n in c.b.nodes[: -_RECENT - 1 : -1] if x in n.outputs), None)
 
 
 # -- attention -------------------------------------------------------------------------------------
@@ -212,6 +228,17 @@ def _join(c: Context, y: Value, heads: int) -> Value:
     return c.op("reshape", y, shape=(n, s, dm.mul(h, d)))
 
 
+def _as_boolean(c: Context, mask: Value) -> Value:
+    """A constant mask of 0 and -inf says the same as a boolean one, which is the plainer form."""
+    const = c.b.consts.get(mask)
+    if const is None or not const.type.dtype.startswith("float"):
+        return mask
+    data = const.numpy()
+    if not ((data == 0) | np.isneginf(data)).all():
+        return mask
+    return Value(c.b.const(data == 0, name=mask))
+
+
 def _attend(
     c: Context, q: Value, k: Value, v: Value, mask: Value | None, scale: float, causal: int
 ) -> Value:
@@ -221,6 +248,7 @@ def _attend(
         if h != 1:
             raise c.refuse("a mask by head for one head", "drop the head axis of the mask")
         mask = c.op("reshape", mask, shape=(s, t) if b == 1 else (b, s, t))
+    mask = None if mask is None else _as_boolean(c, mask)
     if not scale:
         width = c.shape(q)[-1]
         if not isinstance(width, int):

@@ -52,7 +52,7 @@ class Symbols:
                 continue
             found = dm.symbols_of(gap)
             if len(found) == 1 and (m := _period(gap, *found)) > 1:
-                (symbol,) = found
+                symbol = next(s for s, name in raw.names.items() if name in found)
                 self._factors[symbol] = math.lcm(m, self._factors.get(symbol, 1))
 
     def name(self, symbol: str, wanted: str) -> str:
@@ -123,7 +123,7 @@ class Symbols:
         if getattr(e, "is_Integer", False):
             return Fraction(1), int(e)
         if getattr(e, "is_Symbol", False):
-            return Fraction(1), dm.mul(self._factors.get(str(e), 1), self.name(str(e), str(e)))
+            return Fraction(1), dm.mul(self._factors.get(str(e), 1), self.name(str(e), f"size_{e}"))
         if getattr(e, "is_Number", False):
             value = (
                 Fraction(str(e)) if "/" in str(e) else Fraction(float(e)).limit_denominator(1024)
@@ -180,9 +180,16 @@ _BINARY: dict[str, Callable[[Dim, Dim], Dim]] = {
 
 def _period(gap: Dim, symbol: str) -> int:
     """The m > 1 for which the gap is zero exactly at the multiples of m, else 1."""
-    zeros = [n for n in range(1, 513) if dm.evaluate(gap, {symbol: n}) == 0]
+    zeros = [n for n in range(1, 513) if _value(gap, symbol, n) == 0]
     m = zeros[0] if zeros else 1
     return m if zeros == list(range(m, 513, m)) else 1
+
+
+def _value(d: Dim, symbol: str, n: int) -> int | None:
+    try:
+        return dm.evaluate(d, {symbol: n})
+    except DimError:  # division by zero
+        return None
 
 
 def _add(a: _Scaled, b: _Scaled) -> _Scaled:

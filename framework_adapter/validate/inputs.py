@@ -1,4 +1,4 @@
-"""What a comparison feeds: examples first, then seeded numbers, at several sizes of symbolic dims."""
+"""What a comparison feeds: examples first, then seeded numbers, at several symbolic sizes."""
 
 from __future__ import annotations
 

@@ -18,7 +18,6 @@ from cir import interpret
 from cir.diagnostics import CirError
 from cir.graph import Graph, Node
 from framework_adapter.validate.metrics import (
-    NOISE_FACTOR,
     PASS,
     TOLERANCE,
     json_number,
@@ -207,8 +206,3 @@ def _isolated(
     except CirError:  # a symbol that only an earlier value binds
         return None
     return max(measure(seen[o], want[o]).scaled for o in shared)
-
-
-def bound(node: NodeError, tolerance: float = TOLERANCE) -> float:
-    """The scaled error up to which a node is not suspicious."""
-    return max(tolerance, NOISE_FACTOR * node.floor)

@@ -170,7 +170,7 @@ def _source_leg(
                     "E103",
                     "the source model does not run on the validation inputs",
                     why=found,
-                    fix="give example inputs of the kind the model was made for",
+                    fix="give inputs the model was made for, or convert with validate=False",
                 )
             notes.append(f"seed {seed} not checked: the source model itself does not run: {found}")
             continue

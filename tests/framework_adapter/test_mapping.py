@@ -40,7 +40,9 @@ def test_tables_load_and_every_row_is_well_formed(room: str) -> None:
 
 
 def test_rows_of_extra_files_come_first(tmp_path: Path) -> None:
-    path = table_file(tmp_path, {**ROW, "op": "aten.relu.default", "args": "x"} | {"emit": "abs(x)"}, ROW)
+    path = table_file(
+        tmp_path, {**ROW, "op": "aten.relu.default", "args": "x"} | {"emit": "abs(x)"}, ROW
+    )
     table = load("pytorch", [path])
     assert table.find("aten.relu.default").raw["emit"] == "abs(x)"
     assert table.find("my.scale.default") and table.find("aten.gelu.default")
@@ -55,7 +57,10 @@ def test_arguments() -> None:
         ("mode", "named", "none"),
         ("pads", "named", (0, 0)),
     ]
-    assert [a.kind for a in Row(("a",), {"op": "a", "args": "*xs; axis"}).args] == ["variadic", "named"]
+    assert [a.kind for a in Row(("a",), {"op": "a", "args": "*xs; axis"}).args] == [
+        "variadic",
+        "named",
+    ]
     assert [a.kind for a in Row(("a",), {"op": "a", "args": "; axis"}).args] == ["named"]
     assert Row(("a",), {"op": "a", "args": "x;"}).args[0].kind == "positional"
 
@@ -67,7 +72,10 @@ def test_arguments() -> None:
         ({"args": "x", "emit": "relu(y)"}, "unknown name 'y'"),
         ({"args": "x", "emit": "softmax(x, axis=dim)"}, "unknown name 'dim'"),
         ({"args": "x", "emit": "softmax(x, axis=axs(x, 1))"}, "unknown function 'axs'"),
-        ({"args": "x", "emit": "softmax(x, axis=__import__('os'))"}, "unknown function '__import__'"),
+        (
+            {"args": "x", "emit": "softmax(x, axis=__import__('os'))"},
+            "unknown function '__import__'",
+        ),
         ({"args": "x", "emit": "relu(x"}, "not a statement"),
         ({"args": "x y", "emit": "relu(x)"}, "args"),
         ({"args": "x", "emit": "relu(x)", "handler": "f"}, "exactly one of"),
@@ -77,7 +85,10 @@ def test_arguments() -> None:
         ({"args": "x", "emit": "relu(x)", "results": ["z"]}, "result 'z' is not a target"),
         ({"args": "x", "emit": "relu(x)", "refuse": {"x ==": "no"}}, "not an expression"),
         ({"args": "x", "cases": [{"when": "x"}]}, "emit"),
-        ({"args": "x", "handler": "index_tensr"}, "no handler 'index_tensr'; nearest: index_tensor"),
+        (
+            {"args": "x", "handler": "index_tensr"},
+            "no handler 'index_tensr'; nearest: index_tensor",
+        ),
     ],
 )
 def test_wrong_rows_are_refused_with_what_is_wrong(row: dict, says: str) -> None:
@@ -104,7 +115,9 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
     assert "t.json" in problem("{")
     assert "no samples" in problem(json.dumps({"framework": "pytorch", "family": "f", "rows": [
         {"op": "a", "args": "x", "emit": "relu(x)"}]}))  # fmt: skip
-    assert "without op" in problem('{"framework": "pytorch", "family": "f", "rows": [{"emit": "x"}]}')
+    assert "without op" in problem(
+        '{"framework": "pytorch", "family": "f", "rows": [{"emit": "x"}]}'
+    )
     row = json.dumps({**ROW})
     text = f'{{"framework": "pytorch", "family": "f", "rows": [{row}, {row}]}}'
     assert "two rows" in problem(text)
@@ -114,7 +127,10 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_all_wrong_rows_of_a_table_are_reported_at_once() -> None:
-    rows = {op: Row((op,), {"op": op, "args": "x", "emit": f"{op}(x)"}) for op in ("nonsense", "rubbish")}
+    rows = {
+        op: Row((op,), {"op": op, "args": "x", "emit": f"{op}(x)"})
+        for op in ("nonsense", "rubbish")
+    }
     with pytest.raises(CirError) as info:
         MappingTable("pytorch", rows).check()
     assert len(info.value.diagnostics) == 2
@@ -135,5 +151,7 @@ def test_import_is_framework_free() -> None:
         "print([m for m in ('torch', 'sympy', 'jsonschema', 'tensorflow') if m in sys.modules])"
     )
     root = str(ROOMS.parent)
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True
+    )
     assert out.stdout.strip() == "[]"

@@ -86,9 +86,7 @@ class Upsample(nn.Cell):
 class Decoder(nn.Cell):
     def __init__(self):
         super().__init__()
-        self.up = nn.Conv2dTranspose(
-            4, 8, 4, stride=2, pad_mode="pad", padding=1, has_bias=True
-        )
+        self.up = nn.Conv2dTranspose(4, 8, 4, stride=2, pad_mode="pad", padding=1, has_bias=True)
         self.norm = nn.GroupNorm(4, 8)
         self.act = nn.SiLU()
 
@@ -257,8 +255,6 @@ CASES: dict[str, Case] = {
     "avg_pool": Case(_layer(lambda: nn.AvgPool2d(2, 2)), ("float32[1,3,8,8]",)),
     "adaptive": Case(_layer(lambda: nn.AdaptiveAvgPool2d((2, 2))), ("float32[1,3,8,8]",)),
     "prelu": Case(_layer(lambda: nn.PReLU(3)), ("float32[1,3,4,4]",)),
-    "pad": Case(
-        _layer(lambda: nn.Pad(((0, 0), (0, 0), (1, 2), (0, 1)))), ("float32[1,3,4,4]",)
-    ),
+    "pad": Case(_layer(lambda: nn.Pad(((0, 0), (0, 0), (1, 2), (0, 1)))), ("float32[1,3,4,4]",)),
     "dropout": Case(_layer(lambda: nn.Dropout(p=0.5)), ("float32[2,8]",)),
 }

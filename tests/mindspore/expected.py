@@ -99,7 +99,6 @@ def _tuple_to_tensor(x: Sequence[Any], dtype: str) -> Any:
 
 
 EXPECTED: Mapping[str, Callable[..., Any]] = {
-    "AdaptiveAvgPool1D": F.adaptive_avg_pool1d,
     "AddRmsNorm": _add_rms,
     "AddScalar": lambda x, y, alpha: x + alpha * y,
     "Addmm": lambda c, a, b, beta, alpha: torch.addmm(c, a, b, beta=beta, alpha=alpha),
@@ -119,6 +118,7 @@ EXPECTED: Mapping[str, Callable[..., Any]] = {
     "ConvTranspose2D": _conv_transpose,
     "CumsumExt": lambda x, dim, dtype: torch.cumsum(x, dim),
     "EluExt": F.elu,
+    "Einsum": lambda x, equation: torch.einsum(equation, *x),
     "Embedding": _embedding,
     "Exp2": torch.exp2,
     "FillScalar": lambda shape, value, dtype: torch.full(shape, value),
@@ -147,6 +147,7 @@ EXPECTED: Mapping[str, Callable[..., Any]] = {
     "RemainderTensorTensor": torch.remainder,
     "ReplicationPad1D": _pad("replicate"),
     "RmsNorm": _rms,
+    "Roll": torch.roll,
     "RotaryPositionEmbedding": _rotary,
     "ScalarAdd": torch.add,
     "ScalarDiv": torch.div,
@@ -164,6 +165,7 @@ EXPECTED: Mapping[str, Callable[..., Any]] = {
     "ScalarToTensor": lambda x, dtype: x.to(getattr(torch, dtype)),
     "ScalarUsub": torch.neg,
     "SeLUExt": F.selu,
+    "SortExt": lambda x, dim, descending, stable: torch.sort(x, dim, descending),
     "StackExt": torch.stack,
     "Std": lambda x, dim, correction, keep: torch.std(x, dim, correction=correction, keepdim=keep),
     "SubScalar": lambda x, y, alpha: x - alpha * y,

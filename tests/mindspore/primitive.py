@@ -35,8 +35,15 @@ SPELLINGS: Mapping[tuple[str, str], Any] = {
     ("Conv2D", "dilation"): lambda s: s[2:],
     ("Conv2DTranspose", "stride"): lambda s: s[2:],
     ("Conv2DTranspose", "dilation"): lambda s: s[2:],
+    ("Conv3DTranspose", "output_padding"): lambda s: s[2:],
     ("MaxPool", "kernel_size"): lambda s: s[2:],
     ("MaxPool", "strides"): lambda s: s[2:],
+    ("MaxPool3D", "kernel_size"): lambda s: s[2:],
+    ("MaxPool3D", "strides"): lambda s: s[2:],
+    ("MaxPool3D", "ceil_mode"): lambda s: None,
+    ("AvgPool3D", "kernel_size"): lambda s: s[2:],
+    ("AvgPool3D", "strides"): lambda s: s[2:],
+    ("Meshgrid", "indexing"): {0: "ij", 1: "xy"}.get,
 }
 
 #: Operands of hand-written primitives whose settings are positional in a file.

@@ -100,7 +100,11 @@ def test_names_places_and_ties() -> None:
     weights = [i.name for n in source.nodes if n.op == "MatMulExt" for i in n.inputs][1::2]
     assert weights == ["w", "w"]
     conv = FRONTEND.extract(make("decoder"), specs(arrays(cells.CASES["decoder"]))).nodes[0]
-    assert (conv.op, conv.module, conv.outputs) == ("Conv2DTranspose", "up", ("up.Conv2DTranspose",))
+    assert (conv.op, conv.module, conv.outputs) == (
+        "Conv2DTranspose",
+        "up",
+        ("up.Conv2DTranspose",),
+    )
 
 
 def test_outputs_can_be_chosen() -> None:

@@ -78,3 +78,10 @@ def ops(path: Path) -> list[str]:
     import onnx
 
     return [n.op_type for n in onnx.load(path, load_external_data=False).graph.node]
+
+
+def domains(path: Path) -> list[str]:
+    """Op domains that a file imports."""
+    import onnx
+
+    return [e.domain for e in onnx.load(path, load_external_data=False).opset_import]

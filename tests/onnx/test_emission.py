@@ -17,7 +17,7 @@ from cir.graph import Const, Model
 from cir.passes import decompose
 from framework_adapter import emission
 from framework_adapter.onnx import emit as em
-from tests.onnx.support import check, ops, program
+from tests.onnx.support import check, domains, ops, program
 
 FOLDER = Path(emission.__file__).parent
 CASES = [(name, i) for name, s in spec.all_ops().items() for i in range(len(s.samples))]
@@ -44,6 +44,8 @@ def test_portable_and_oldest_opset(op: str, tmp_path: Path) -> None:
             model = model.with_graph(decompose(model.graph, rows.legal))
             result = check(model, feeds, tmp_path / "m.onnx", profile=profile, opset=opset)
             assert opset is None or result.version == opset
+            if profile == "portable":
+                assert domains(tmp_path / "m.onnx") == [""]
 
 
 def _other_dtype(op: str, dtype: str) -> dict | None:

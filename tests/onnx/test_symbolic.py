@@ -107,6 +107,7 @@ def test_symbol_solved_from_a_size(tmp_path: Path) -> None:
         (0, "n", 1),
         (1, "n", 2),
         ("n - 2", "n", 1),
+        ("n", "n", 1),
         (0, "n - 1", 1),
         ("n - 1", -1, -1),
         ("n//2", "n", 1),

@@ -62,7 +62,7 @@ def expected(row: Row, op: str, sample: Any) -> tuple[list[Any], list[Any]] | No
 
 @pytest.mark.parametrize("row", ATEN, ids=lambda r: r.ops[0])
 def test_samples(row: Row) -> None:
-    taken = {op: 0 for op in row.ops}
+    taken = dict.fromkeys(row.ops, 0)
     used = [0] * len(row.samples)
     for op in row.ops:
         for i, sample in enumerate(row.samples):
@@ -111,5 +111,7 @@ def test_no_argument_of_the_op_is_forgotten(row: Row) -> None:
         declared = overload(op)._schema.arguments
         by_place = [a.name for a in declared if not a.kwarg_only]
         by_name = {a.name for a in declared if a.kwarg_only}
-        forgotten = set(by_place[len(positional) :]) | (by_name - named - {a.name for a in positional})
+        forgotten = set(by_place[len(positional) :]) | (
+            by_name - named - {a.name for a in positional}
+        )
         assert not forgotten - IGNORED, f"{op} has {sorted(forgotten - IGNORED)}"

@@ -1,0 +1,5 @@
+"""These tests need PyTorch."""
+
+import pytest
+
+pytest.importorskip("torch")
