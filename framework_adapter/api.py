@@ -99,8 +99,8 @@ def convert(
         model: a torch.nn.Module, keras.Model, tf.Module or function, mindspore.nn.Cell, or a path.
         target: ``onnx`` or ``cir``.
         out: file to write; its folder is made. Nothing is written when anything fails.
-        inputs: example tensors (tuple or mapping, of framework or NumPy tensors), ``InputSpec`` with
-            symbolic dims, or tensor names for graph files.
+        inputs: example tensors (tuple or mapping, of framework or NumPy tensors), ``InputSpec``
+            with symbolic dims, or tensor names for graph files. The order is kept.
         outputs: names of the results to keep, for graph files.
         framework: ``pytorch`` | ``tensorflow`` | ``mindspore`` | ``onnx``; default: found out.
         fusion: name of a preset (``fusion_db/presets.json``), or ids and tags of strategies.
@@ -112,9 +112,10 @@ def convert(
         validate: ``auto``, ``full`` (3 seeds, per-node errors) or False.
         report: HTML file to write the report to, also when validation fails.
         allow_approximate: also use strategies that change results beyond rounding.
-        input_layout: ``source`` keeps the framework's layout at the graph's edges, ``channels_first``
-            gives channels-first inputs and outputs.
-        opset, profile: of the target; None means the target's default.
+        input_layout: ``source`` keeps the framework's layout at the graph's edges,
+            ``channels_first`` gives channels-first inputs and outputs.
+        opset: of the target; None means the target's default.
+        profile: of the target, e.g. ``portable`` ONNX; None means the target's default.
         progress: called with a short text at the start of each stage.
 
     Returns:
@@ -162,9 +163,7 @@ def convert(
     return result
 
 
-def _check_output(
-    backend: Any, out: Path, validate: str | bool, report: str | Path | None
-) -> None:
+def _check_output(backend: Any, out: Path, validate: str | bool, report: str | Path | None) -> None:
     """Find before the work what would stop it at its end. Raises CirError E100, E502, E901."""
     from framework_adapter.options import check_choices
 

@@ -1,4 +1,4 @@
-"""Target ``cir``: the canonical, fused program as JSON and weights, for later tools to go on from."""
+"""Target ``cir``: the canonical, fused program as JSON and weights, for later tools."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CirBackend:
         profile: str | None = None,
         **about: Any,
     ) -> EmitResult:
-        """Write ``path`` and the weights file beside it. Raises CirError E100 for ONNX's options."""
+        """Write ``path`` and its weights file. Raises CirError E100 for ONNX's options."""
         from cir.serde import save
 
         if opset is not None or profile is not None:

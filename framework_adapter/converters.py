@@ -37,17 +37,22 @@ class ConvertedModel:
 
         Args:
             path: ``.onnx`` or ``.cir.json``.
-            options: ``validate``, ``report``, ``opset``, ``profile``, ``progress`` as in ``convert``.
+            options: ``validate``, ``report``, ``opset``, ``profile``, ``progress`` as in
+                ``convert``.
 
         Raises:
             CirError: E503 for a format that this version does not write; E5xx, E601.
         """
         path = Path(path)
-        backend = registry.backend_for(path)
+        backend = registry.backend(registry.format_of(path))
         return api.write(self.program, self._frontend, self._model, backend, path, **options)
 
     def generate_validation_report(self, path: str | Path, mode: str = "full") -> Report:
-        """Convert to ONNX in a temporary place, compare it with the source, write the HTML report."""
+        """Convert to ONNX in a temporary place, compare with the source, write the HTML report.
+
+        Raises:
+            CirError: E5xx; E601 when validation fails (the report is written).
+        """
         import tempfile
 
         with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +75,7 @@ class _Converter:
 
         Args:
             target: a device such as ``Ascend310P3``, kept for the backends, or a format.
-            enable_aigc_opt: use the generative-model preset ``sd_optimized`` unless a call names one.
+            enable_aigc_opt: use the preset ``sd_optimized`` unless a call names another.
             custom_ops_mapping: {source op: row or function}.
             options: further arguments of ``framework_adapter.api.build`` (mappings, strategies,
                 allow_approximate, input_layout).

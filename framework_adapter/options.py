@@ -35,7 +35,7 @@ def check_choices(**given: object) -> None:
 
 
 def to_numpy(value: Any) -> np.ndarray:
-    """An array from a NumPy, PyTorch, TensorFlow or MindSpore tensor, or a Python number or list."""
+    """An array from a NumPy array or a framework's tensor, or from a Python number or list."""
     if isinstance(value, np.ndarray):
         return value
     if hasattr(value, "detach"):
@@ -82,15 +82,15 @@ def normalise_inputs(
     Raises:
         CirError: E103.
     """
-    named = isinstance(inputs, (list, tuple)) and all(isinstance(i, str) for i in inputs)
-    if inputs is None or (named and inputs):
+    named = isinstance(inputs, (list, tuple)) and any(isinstance(i, str) for i in inputs)
+    if inputs is None or named:
         if dynamic_shapes:
             raise error(
                 "E103",
                 "dynamic_shapes needs inputs: they say which axes there are",
                 fix="pass inputs= as example tensors, or as InputSpecs with symbolic dims",
             )
-        return None, list(inputs) if named else None
+        return None, None if inputs is None else [str(i) for i in inputs]
     if isinstance(inputs, Mapping):
         specs = [_spec(k, v) for k, v in _leaves(inputs)]
     elif isinstance(inputs, (list, tuple)):
@@ -141,8 +141,8 @@ def feeds_for(
 ) -> list[np.ndarray]:
     """Inputs for validation: seed 0 uses the examples given, others draw numbers of the same kind.
 
-    Floats are standard normal; integers stay inside the example's range (or 0..1 without one), so an
-    index never leaves its table.
+    Floats are standard normal; integers stay inside the example's range (or 0..1 without one), so
+    an index never leaves its table.
     """
     rng = np.random.default_rng(seed)
     out = []
@@ -163,10 +163,8 @@ def feeds_for(
         if s.dtype == "bool":
             out.append(rng.integers(0, 2, shape).astype(bool))
         elif dt.is_int(s.dtype):
-            lo, hi = (0, 1) if s.example is None or not s.example.size else (
-                int(s.example.min()),
-                int(s.example.max()),
-            )
+            ex = s.example
+            lo, hi = (int(ex.min()), int(ex.max())) if ex is not None and ex.size else (0, 1)
             out.append(rng.integers(lo, hi + 1, shape).astype(dtype))
         else:
             out.append(rng.standard_normal(shape).astype(dtype))

@@ -22,10 +22,10 @@ def refuse_folder(out: Path) -> None:
 
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
-    """A path to write ``out`` (a file with its side files, or a folder) to; moved into place at the end.
+    """A path to write ``out`` (a file with its side files, or a folder) to.
 
-    Everything that the body writes into the yielded path's folder is moved beside ``out``. When the body
-    raises, nothing stays behind.
+    Everything that the body writes into the yielded path's folder is moved beside ``out`` at the
+    end. When the body raises, nothing stays behind.
 
     Raises:
         CirError: E502 when the folder cannot be written.
@@ -57,7 +57,9 @@ def staged(out: Path) -> Iterator[Path]:
     except OSError as exc:
         _clean(work, made)
         raise error(
-            "E502", f"cannot write {out}: {exc.strerror or exc}", fix="free space or change the path"
+            "E502",
+            f"cannot write {out}: {exc.strerror or exc}",
+            fix="free space or change the path",
         ) from exc
     except BaseException:
         _clean(work, made)

@@ -1,4 +1,4 @@
-"""The default pipeline: canonicalise, fuse, legalise. Data flows one way; every pass is verified."""
+"""The default pipeline: canonicalise, fuse, legalise. Every pass is verified."""
 
 from __future__ import annotations
 

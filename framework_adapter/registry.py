@@ -1,4 +1,4 @@
-"""Frontends and backends by name; each room is imported on use. Other packages add theirs by entry point."""
+"""Frontends and backends by name, imported on use. Other packages add theirs by entry point."""
 
 from __future__ import annotations
 
@@ -39,11 +39,10 @@ BACKEND_GROUP = "framework_adapter.backends"
 
 
 def frontend(name: str) -> Frontend:
-    """The frontend of a framework. Raises CirError E104 for an unknown name, E901 when not installed."""
+    """The frontend of a framework. Raises CirError E104 for an unknown name."""
     name = _ALIASES.get(name, name)
     if name in FRAMEWORKS:
-        module, extra, needs = FRAMEWORKS[name]
-        found: Frontend = import_module(module).FRONTEND
+        found: Frontend = import_module(FRAMEWORKS[name][0]).FRONTEND
         return found
     for point in _plugins(FRONTEND_GROUP):
         if point.name == name:
@@ -144,17 +143,17 @@ def backend(target: str) -> Any:
     )
 
 
-def backend_for(path: Path) -> Any:
-    """The backend of the format that an output's suffix stands for. Raises CirError E503."""
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
+def format_of(path: Path) -> str:
+    """The format that an output's suffix stands for. Raises CirError E503."""
+    found = SUFFIXES.get(path.suffix.lower())
+    if found is None:
         raise error(
             "E503",
             f"no format goes with the suffix {path.suffix!r}",
             nearest=", ".join(s for s in SUFFIXES if s),
             fix="end the file name in .onnx or .cir.json",
         )
-    return backend(SUFFIXES[suffix])
+    return found
 
 
 def require(module: str, extra: str) -> Any:
@@ -168,5 +167,3 @@ def require(module: str, extra: str) -> Any:
             why=str(exc),
             fix=f'pip install "framework-adapter[{extra}]"',
         ) from exc
-
-

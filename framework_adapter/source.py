@@ -1,4 +1,4 @@
-"""What a frontend hands over: the framework's own graph as plain dataclasses, no framework object in it."""
+"""What a frontend hands over: a framework's graph as dataclasses, no framework object in it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class SourceGraph:
         consts: parameters and constants by value name; a tied weight is one Const object.
         symbols: ranges of symbolic dims.
         state: (input name, output name) pairs of functionalised state.
-        layout: ``channels_first`` or ``channels_last``: how image inputs are laid out by convention.
+        layout: ``channels_first`` or ``channels_last``: the convention for image inputs.
         notes: what the extraction did that a user should know.
         versions: library -> version.
     """
@@ -114,4 +114,4 @@ class Frontend(Protocol):
         """The model's graph. Raises CirError E1xx."""
 
     def run(self, model: object, feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The framework's own result for inputs in order (float32, eval mode), flattened outputs."""
+        """The framework's own result for inputs in order (eval mode), flattened outputs."""

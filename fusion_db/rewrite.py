@@ -213,8 +213,8 @@ def _replace(strategy: Strategy, work: Work, binding: Binding) -> str | None:
 def _depends_on_roots(work: Work, binding: Binding, first: int) -> str:
     """Why one replacement cannot compute several values: an operand depends on one of them."""
     roots = set(binding.roots)
-    matched = {o for n in binding.nodes for o in n.outputs}
-    operands = {i for n in binding.nodes for i in n.inputs if i is not None and i not in matched}
+    interior = {o for n in binding.nodes for o in n.outputs} - roots
+    operands = {i for n in binding.nodes for i in n.inputs if i is not None} - interior
     pending = sorted(operands)
     seen = set(pending)
     while pending:

@@ -2,37 +2,74 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from typing import Any
 
-from cir.diagnostics import CirError
+import typer
+from typer.core import TyperGroup
 
-EPILOG = """Exit codes: 0 ok, 1 precision check failed, 2 wrong usage, 3 unsupported op or target,
-4 bad input file, 5 environment (a missing package), 6 resource limit, 130 interrupted."""
+from cir.diagnostics import CirError, error
+
+EXIT_CODES = """\b
+Exit codes:
+  0 ok                   1 precision check failed
+  2 wrong usage          3 unsupported op or target
+  4 bad input file       5 a package is missing
+  6 resource limit     130 interrupted"""
 
 
-def main() -> None:
-    """Entry point of the console script; errors are printed as coded diagnostics, never tracebacks."""
-    import typer
+class Verbs(TyperGroup):
+    """The verbs; their errors become coded diagnostics and exit codes, never tracebacks."""
 
-    from framework_adapter.cli.convert import convert
-    from framework_adapter.cli.doctor import doctor
-    from framework_adapter.cli.explain import explain
-    from framework_adapter.cli.inspect import inspect
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Note whether the verb is asked for JSON, which its errors are then too."""
+        ctx.meta["json"] = "--json" in args
+        return super().parse_args(ctx, args)
 
-    app = typer.Typer(
+    def invoke(self, ctx: Any) -> Any:
+        """Run a verb."""
+        try:
+            return super().invoke(ctx)
+        except CirError as exc:
+            found = exc
+        except MemoryError as exc:
+            found = error(
+                "E960", "out of memory", why=str(exc), fix="free memory, or use a larger machine"
+            )
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise typer.Exit(130) from None
+        print(found, file=sys.stderr)
+        print(f"  more: cir explain {found.code}", file=sys.stderr)
+        if ctx.meta["json"]:
+            print(json.dumps({"errors": [d.as_dict() for d in found.diagnostics]}))
+        raise typer.Exit(found.exit_code)
+
+
+def app() -> typer.Typer:
+    """The command-line application."""
+    from framework_adapter.cli import convert, doctor, explain, inspect
+
+    made = typer.Typer(
+        cls=Verbs,
         help="Convert PyTorch, TensorFlow, MindSpore and ONNX models; look at what came of it.",
-        epilog=EPILOG,
+        epilog=EXIT_CODES,
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,
+        pretty_exceptions_enable=False,
     )
-    for verb in (convert, inspect, explain, doctor):
-        app.command()(verb)
-    try:
-        app()
-    except CirError as exc:
-        print(exc, file=sys.stderr)
-        print(f"  more: cir explain {exc.code}", file=sys.stderr)
-        sys.exit(exc.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    for verb, examples in (
+        (convert.convert, convert.EXAMPLES),
+        (inspect.inspect, inspect.EXAMPLES),
+        (explain.explain, explain.EXAMPLES),
+        (doctor.doctor, doctor.EXAMPLES),
+    ):
+        made.command(epilog=f"\b\nExamples:\n  {examples}\n\n{EXIT_CODES}")(verb)
+    return made
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()()

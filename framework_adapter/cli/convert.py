@@ -1,4 +1,4 @@
-"""``cir convert``: a model file or ``module.py:factory`` to a target format."""
+"""``cir convert``: a model file or ``FILE.py:FACTORY`` to a target format."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ import importlib.util
 import json
 import re
 import sys
+import traceback
+from inspect import isclass, isroutine
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
 
-from cir.diagnostics import error
+from cir.diagnostics import CirError, error
+
+EXAMPLES = """cir convert model.pt2 model.onnx
+  cir convert saved_model/ model.onnx --report report.html
+  cir convert demos/models/pytorch.py:resnet50 resnet.onnx \\
+      --input "x:float32[batch,3,224,224]\""""
 
 
 def convert(
@@ -21,56 +29,56 @@ def convert(
     out: Annotated[Path, typer.Argument(help="file to write, e.g. model.onnx or model.cir.json")],
     target: Annotated[str, typer.Option(help="onnx | cir; default: by the suffix of OUT")] = "",
     framework: Annotated[
-        str, typer.Option(help="pytorch | tensorflow | mindspore | onnx; default: found out")
+        str, typer.Option(help="pytorch | tensorflow | mindspore | onnx; default: by the model")
     ] = "",
     input: Annotated[
         list[str],
         typer.Option(help="NAME:DTYPE[DIMS], in order; a name among the dims is symbolic"),
     ] = [],  # noqa: B006
-    fusion: Annotated[str, typer.Option(help="preset of the fusion database")] = "default",
+    output: Annotated[list[str], typer.Option(help="name of a result to keep")] = [],  # noqa: B006
+    fusion: Annotated[
+        str, typer.Option(help="preset, or ids and tags of strategies: a,b,c")
+    ] = "default",
     validate: Annotated[str, typer.Option(help="auto | full | no")] = "auto",
     report: Annotated[Path | None, typer.Option(help="write the validation report here")] = None,
     input_layout: Annotated[str, typer.Option(help="source | channels_first")] = "source",
     opset: Annotated[int, typer.Option(help="ONNX opset; 0 means the default")] = 0,
+    profile: Annotated[str, typer.Option(help="ort-cpu | portable; default: ort-cpu")] = "",
     mapping: Annotated[list[Path], typer.Option(help="further op table file")] = [],  # noqa: B006
     strategy: Annotated[list[Path], typer.Option(help="further strategy file")] = [],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """Convert a model and check it against its framework.
-
-    Examples:
-
-        cir convert model.pt2 model.onnx
-
-        cir convert saved_model/ model.onnx --report report.html
-
-        cir convert demos/models/pytorch.py:resnet50 resnet.onnx --input "x:float32[batch,3,224,224]"
-    """
+    """Convert a model and check the result."""
     from framework_adapter.api import convert as run
+    from framework_adapter.registry import format_of
+    from fusion_db import presets
 
-    chosen = target or ("cir" if out.name.endswith(".cir.json") else out.suffix.lstrip("."))
     result = run(
         _load(model),
-        chosen,
+        target or format_of(out),
         out,
         inputs=[parse_input(text) for text in input] or None,
+        outputs=output or None,
         framework=framework or None,
-        fusion=fusion,
+        fusion=fusion if fusion in presets() or "," not in fusion else fusion.split(","),
         validate=False if validate == "no" else validate,
         report=report,
         input_layout=input_layout,
         opset=opset or None,
+        profile=profile or None,
         mappings=mapping,
         strategies=strategy,
-        progress=None if as_json else lambda text: print(f"... {text}", file=sys.stderr),
+        progress=lambda text: print(f"... {text}", file=sys.stderr),
     )
     stats = {k: v for k, v in result.stats.items() if k != "mapping"}
     verdict = result.report.verdict if result.report else "not validated"
-    if as_json:
-        print(json.dumps({"artifact": str(out), "verdict": verdict, "digest": result.digest, **stats}))
-        return
     for d in result.diagnostics:
         print(d, file=sys.stderr)
+    if as_json:
+        found = [d.as_dict() for d in result.diagnostics]
+        head = {"artifact": str(out), "verdict": verdict, "digest": result.digest}
+        print(json.dumps({**head, **stats, "diagnostics": found}))
+        return
     print(f"{out}  {verdict}")
     print(
         f"nodes {stats['nodes_source']} source, {stats['nodes_canonical']} canonical, "
@@ -91,28 +99,68 @@ def parse_input(text: str) -> Any:
             fix='e.g. --input "x:float32[batch,3,224,224]"',
         )
     name, dtype, dims = match.groups()
-    shape = tuple(int(d) if d.strip().isdigit() else d.strip() for d in dims.split(",") if d.strip())
+    shape = tuple(
+        int(d) if d.strip().isdigit() else d.strip() for d in dims.split(",") if d.strip()
+    )
     return InputSpec(name, dtype, shape)
 
 
 def _load(model: str) -> Any:
-    """The path itself, or the object that FILE.py:FACTORY returns (the user's own code is run)."""
-    path, colon, factory = model.rpartition(":")
-    if not colon or not path.endswith(".py"):
+    """The path itself, or what FACTORY of FILE.py gives (the user's own code is run)."""
+    path, _, factory = model.rpartition(":")
+    if model.endswith(".py"):
+        raise error("E100", f"{model} is Python code", fix=f"name what gives the model: {model}:f")
+    if not path.endswith(".py"):
         return model
     if not Path(path).is_file():
         raise error("E101", f"no such file: {path}", fix="check the path before the colon")
-    folder = str(Path(path).resolve().parent)
-    sys.path[:0] = [folder, str(Path.cwd())]
-    name = ".".join(Path(path).with_suffix("").parts) if not Path(path).is_absolute() else "model"
-    spec = importlib.util.spec_from_file_location(name.strip("."), path)
+    try:
+        module = _imported(Path(path).resolve())
+        if not hasattr(module, factory):
+            names = ", ".join(n for n in vars(module) if not n.startswith("_"))
+            raise error("E101", f"{path} has no {factory!r}", nearest=names)
+        found = getattr(module, factory)
+        return found() if isclass(found) or isroutine(found) else found
+    except CirError:
+        raise
+    except ImportError as exc:
+        raise _missing(exc, path) or _failed(exc, path) from exc
+    except Exception as exc:  # the user's code may raise anything
+        raise _failed(exc, path) from exc
+
+
+def _imported(path: Path) -> ModuleType:
+    """The module of a file, in its package when it is in one."""
+    folder, names = path.parent, [path.stem]
+    while (folder / "__init__.py").is_file():
+        names.insert(0, folder.name)
+        folder = folder.parent
+    sys.path.append(str(folder))  # last: a file named like a framework must not shadow it
+    name = ".".join(names) if len(names) > 1 else f"_convert_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # A file named like the framework it imports must not shadow it.
-    sys.path.remove(folder)
-    sys.modules[spec.name] = module
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if not hasattr(module, factory):
-        names = ", ".join(n for n in vars(module) if not n.startswith("_"))
-        raise error("E101", f"{path} has no {factory!r}", nearest=names)
-    return getattr(module, factory)()
+    return module
+
+
+def _missing(exc: ImportError, path: str) -> CirError | None:
+    """E901 when it is a framework that cannot be imported."""
+    from framework_adapter.registry import FRAMEWORKS
+
+    for _, extra, module in FRAMEWORKS.values():
+        if (exc.name or "").partition(".")[0] == module:
+            fix = f'pip install "framework-adapter[{extra}]"'
+            return error("E901", f"{module} is not installed", where=path, why=str(exc), fix=fix)
+    return None
+
+
+def _failed(exc: Exception, path: str) -> CirError:
+    last = traceback.extract_tb(exc.__traceback__)[-1]
+    return error(
+        "E105",
+        f"{path} failed",
+        where=f"{last.filename}:{last.lineno}",
+        why=f"{type(exc).__name__}: {exc}",
+        fix="run the file in Python on its own first",
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import platform
+from collections.abc import Sequence
 from importlib import metadata, util
 from typing import Annotated
 
@@ -13,39 +15,53 @@ PACKAGES = (
     (("numpy",), "numpy", "", "everything"),
     (("torch",), "torch", "torch", "models from PyTorch"),
     (("tensorflow-cpu", "tensorflow"), "tensorflow", "tensorflow", "models from TensorFlow, Keras"),
-    (("mindspore",), "mindspore", "mindspore", "models from MindSpore cells (.mindir needs nothing)"),
+    (
+        ("mindspore",),
+        "mindspore",
+        "mindspore",
+        "models from MindSpore cells (.mindir needs nothing)",
+    ),
     (("onnx",), "onnx", "onnx", "writing and reading ONNX"),
     (("onnxruntime",), "onnxruntime", "onnx", "running and validating ONNX"),
     (("jinja2",), "jinja2", "report", "HTML reports"),
 )
 
+EXAMPLES = """cir doctor
+  cir doctor --run
+  cir doctor --json"""
+
 
 def doctor(
-    run: Annotated[bool, typer.Option("--run", help="also convert a tiny model from each")] = False,
+    run: Annotated[bool, typer.Option("--run", help="also convert a tiny model of each")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """Say which frameworks are here, which are missing and how to install them.
-
-    Examples:
-
-        cir doctor
-
-        cir doctor --run
-    """
-    print(f"Python {platform.python_version()} on {platform.machine()} {platform.system()}")
-    for names, module, extra, what in PACKAGES:
-        found = util.find_spec(module) is not None
-        version = next((v for n in names if (v := _version(n))), "?") if found else "missing"
-        hint = "" if found or not extra else f'   pip install "framework-adapter[{extra}]"'
-        print(f"  {'ok ' if found else '-- '} {module:12} {version:12} {what}{hint}")
+    """Say which packages are here and which are missing."""
+    versions = {module: _version(module, names) for names, module, _, _ in PACKAGES}
+    verdicts: dict[str, str] = {}
     if run:
         from framework_adapter.cli.selftest import selftest
 
-        for name, verdict in selftest():
-            print(f"  {name:12} {verdict}")
+        verdicts = dict(selftest())
+    if as_json:
+        print(json.dumps({"python": platform.python_version(), **versions, "run": verdicts}))
+        return
+    print(f"Python {platform.python_version()} on {platform.machine()} {platform.system()}")
+    for _, module, extra, what in PACKAGES:
+        version = versions[module]
+        hint = "" if version or not extra else f'   pip install "framework-adapter[{extra}]"'
+        mark = "ok" if version else "--"
+        print(f"  {mark} {module:12} {version or 'missing':12} {what}{hint}")
+    for name, verdict in verdicts.items():
+        print(f"  {name:12} {verdict}")
 
 
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
+def _version(module: str, names: Sequence[str]) -> str:
+    """The installed version, ``?`` when it has no metadata, "" when it is missing."""
+    if util.find_spec(module) is None:
         return ""
+    for name in names:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "?"

@@ -9,19 +9,17 @@ import typer
 
 from cir import diagnostics
 
+EXAMPLES = """cir explain E201
+  cir explain            # lists all codes"""
 
-def explain(code: Annotated[str, typer.Argument(help="a code such as E201")] = "") -> None:
-    """Say what an error code means and what to do about it.
 
-    Examples:
-
-        cir explain E201
-
-        cir explain          (lists all codes)
-    """
+def explain(
+    code: Annotated[str, typer.Argument(help="a code such as E201; none lists all codes")] = "",
+) -> None:
+    """Say what an error code means."""
     pages = diagnostics.pages()
     if not code:
-        for name, path in pages.items():
+        for path in pages.values():
             print(path.read_text(encoding="utf-8").splitlines()[0].lstrip("# "))
         return
     if code.upper() not in pages:
@@ -30,6 +28,6 @@ def explain(code: Annotated[str, typer.Argument(help="a code such as E201")] = "
             "E100",
             f"no page for {code!r}",
             nearest=near[0] if near else ", ".join(pages),
-            fix="cir explain   lists all codes",
+            fix="list all codes: cir explain",
         )
     print(diagnostics.explain(code))

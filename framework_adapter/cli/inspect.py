@@ -11,33 +11,25 @@ import typer
 
 from cir.diagnostics import error
 
+EXAMPLES = """cir inspect model.cir.json
+  cir inspect model.onnx --json
+  cir inspect model.cir.json --text | less"""
+
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="a .cir.json or .onnx file")],
+    path: Annotated[Path, typer.Argument(help="a .cir.json file, or a model file or folder")],
     listing: Annotated[bool, typer.Option("--text", help="print the whole graph as text")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """Show what a program holds: inputs, outputs, op histogram, or its whole text.
-
-    Examples:
-
-        cir inspect model.cir.json
-
-        cir inspect model.cir.json --text | less
-    """
+    """Show a program's inputs, outputs and ops."""
     from cir.serde import load
     from cir.text import print_text
-    from framework_adapter.api import digest_of
+    from framework_adapter.api import build, digest_of
+    from framework_adapter.registry import detect
 
     if not path.exists():
-        raise error("E101", f"no such file: {path}", fix="check the path")
-    if path.suffix == ".onnx":
-        from framework_adapter.api import build
-        from framework_adapter.registry import frontend
-
-        model = build(path, frontend("onnx")).model
-    else:
-        model = load(path)
+        raise error("E101", f"no such file or folder: {path}", fix="check the path")
+    model = load(path) if path.suffix == ".json" else build(path, detect(path)).model
     g = model.graph
     if listing:
         print(print_text(model))

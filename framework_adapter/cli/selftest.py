@@ -23,7 +23,11 @@ def _tensorflow() -> Any:
     import keras
 
     return keras.Sequential(
-        [keras.Input((4,)), keras.layers.Dense(8, activation="gelu"), keras.layers.LayerNormalization()]
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(8, activation="gelu"),
+            keras.layers.LayerNormalization(),
+        ]
     )
 
 

@@ -187,7 +187,8 @@ def _numpy(ms: Any, v: Any) -> np.ndarray:
 
 
 def _first_line(exc: Exception) -> str:
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip(" -")]
+    lines = [line.strip() for line in str(exc).splitlines()]
+    lines = [line for line in lines if line and not line.startswith("-")]
     return f"{type(exc).__name__}: {lines[0][:300]}" if lines else type(exc).__name__
 
 

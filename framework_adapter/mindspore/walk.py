@@ -22,7 +22,7 @@ from framework_adapter.mindspore.ranks import rank_of
 from framework_adapter.source import Operand, Ref, SourceGraph, SourceNode
 
 #: Bounds of inlining: nested calls, and nodes of the result.
-_MAX_CALLS, _MAX_NODES = 200, 1_000_000
+_MAX_CALLS, _MAX_NODES = 100, 1_000_000
 #: Elements of a constant that may stand for sizes.
 _SMALL = 16
 #: Attributes that say nothing about the result.

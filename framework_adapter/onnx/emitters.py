@@ -23,6 +23,22 @@ def _type(s: Scope, index: int) -> TensorType:
     return s.graph.types[name]
 
 
+# -- reductions ------------------------------------------------------------------------------------
+def mean(s: Scope, x: str, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+    """A reshape that only drops the reduced axes is the node's own keepdims."""
+    if not axis:
+        return x
+    t = _type(s, 0)
+    dropped = tuple(d for i, d in enumerate(t.shape) if i - t.rank not in axis)
+    users = s.graph.users.get(s.node.name, [])
+    if keepdims and len(users) == 1 and s.node.name not in s.graph.outputs:
+        (user,) = users
+        if user.op == "reshape" and s.graph.types[user.name].shape == dropped:
+            s.bind(user.name, str(s.op("ReduceMean", x, axis, keepdims=False)))
+            return []
+    return s.op("ReduceMean", x, axis, keepdims=keepdims)
+
+
 # -- views and slices ------------------------------------------------------------------------------
 def reshape(s: Scope, x: str, *, shape: tuple[Dim, ...]) -> str:
     """A view of the same elements."""

@@ -13,6 +13,9 @@ from torch import nn
 
 from cir.diagnostics import CirError
 from cir.graph import Range
+from framework_adapter import samples
+from framework_adapter.lowering import lower
+from framework_adapter.mapping import load
 from framework_adapter.pytorch import FRONTEND
 from framework_adapter.source import InputSpec
 
@@ -304,3 +307,30 @@ def test_extraction_is_deterministic() -> None:
         return [f"{n.op} {n.inputs} {n.outputs} {n.types}" for n in source.nodes]
 
     assert listing() == listing()
+
+
+def test_custom_ops_are_mapped_by_the_user() -> None:
+    @torch.library.custom_op("adapter_test::scaled", mutates_args=())
+    def scaled(x: torch.Tensor, factor: float) -> torch.Tensor:
+        return x * factor
+
+    @scaled.register_fake
+    def _(x, factor):
+        return torch.empty_like(x)
+
+    class Net(nn.Module):
+        def forward(self, x):
+            return scaled(x, 3.0) + 1
+
+    net, specs = Net().eval(), [spec("x", floats(2, 3), "n", 3)]
+    error = refusal(net, specs)
+    assert error.code == "E201" and "adapter_test.scaled.default" in str(error)
+    source = FRONTEND.extract(net, specs)
+    for mapping in (
+        {"args": "x, factor", "emit": "mul(x, factor)"},
+        lambda c, node, x, factor: c.op("mul", x, factor),
+    ):
+        table = load("pytorch", custom={"adapter_test.scaled.default": mapping})
+        feeds = [floats(4, 3, seed=5)]
+        (got,) = samples.interpret(lower(source, table), feeds)
+        assert np.allclose(got, FRONTEND.run(net, feeds)[0])
