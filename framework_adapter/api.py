@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cir.diagnostics import CirError, Collector, Diagnostic, error
+from cir.diagnostics import CirError, Diagnostic
 from framework_adapter import registry
-from framework_adapter.output import refuse_folder, staged
+from framework_adapter.checks import blamed, check_output, check_results, not_validated, ordered
+from framework_adapter.output import staged
 
 if TYPE_CHECKING:
     from cir.graph import Model
@@ -130,7 +131,7 @@ def convert(
     check_choices(precision=precision)
     backend = registry.backend(target)
     frontend = registry.detect(model, framework)
-    _check_output(backend, Path(out), validate, report)
+    check_output(backend, Path(out), validate, report)
     start = time.perf_counter()
     program = build(
         model,
@@ -163,33 +164,6 @@ def convert(
     return result
 
 
-def _check_output(backend: Any, out: Path, validate: str | bool, report: str | Path | None) -> None:
-    """Find before the work what would stop it at its end. Raises CirError E100, E502, E901."""
-    from framework_adapter.options import check_choices
-
-    check_choices(validate=validate)
-    refuse_folder(out)
-    if report is not None and validate is False:
-        raise error(
-            "E100",
-            "a report of a conversion that is not validated cannot be written",
-            fix="leave out validate=False, or leave out the report",
-        )
-    if not backend.runnable and (validate == "full" or report is not None):
-        raise CirError(replace(_not_validated(backend), code="E901"))
-    if report is not None:
-        refuse_folder(Path(report))
-        registry.require("jinja2", "report")
-
-
-def _not_validated(backend: Any) -> Diagnostic:
-    return Diagnostic(
-        "W901",
-        f"target {backend.name!r} cannot be validated: what runs it is not installed",
-        fix=f'pip install "framework-adapter[{backend.name}]"',
-    )
-
-
 def write(
     program: Program,
     frontend: Frontend,
@@ -209,12 +183,15 @@ def write(
         CirError: E5xx; E601 when validation fails (the report is written, the artefact is not).
     """
     say = progress or (lambda text: None)
-    _check_output(backend, out, validate, report)
+    check_output(backend, out, validate, report)
+    ctx = program.ctx  # a copy: a program may be written more than once
+    ctx = replace(ctx, fired=ctx.fired.copy(), trace=list(ctx.trace))
+    program = replace(program, ctx=ctx)
     stats = dict(program.stats)
     found: Report | None = None
     notes = [Diagnostic("N101", n) for n in program.source.notes]
     if validate is not False and not backend.runnable:
-        notes.append(_not_validated(backend))
+        notes.append(not_validated(backend))
         validate = False
     with staged(out) as tmp:
         say("emit")
@@ -226,7 +203,7 @@ def write(
             profile=profile,
             digest=program.digest,
             versions=program.source.versions,
-            ctx=program.ctx,
+            ctx=ctx,
         )
         stats.update(nodes_emitted=emitted.node_count, mapping=emitted.mapping)
         stats["convert_seconds"] = time.perf_counter() - start
@@ -248,9 +225,7 @@ def write(
                     found.write_html(page)
             found.raise_on_failure()
             notes = [*found.findings(), *notes]
-    return Result(
-        out, program.model, found, tuple(notes), tuple(program.ctx.trace), program.digest, stats
-    )
+    return Result(out, program.model, found, tuple(notes), tuple(ctx.trace), program.digest, stats)
 
 
 def build(
@@ -291,15 +266,20 @@ def build(
         for stage in ("canonicalise", "fuse")
     )
     specs, names = normalise_inputs(inputs, dynamic_shapes)
-    say("extract")
-    source = frontend.extract(model, specs, outputs=outputs)
     order = None
-    if names is not None:
-        source, order = _ordered(source, names)
-    say("lower")
-    collector = Collector()
-    lowered = lower(source, table, collector=collector)
-    collector.raise_errors()
+    try:
+        say("extract")
+        source = frontend.extract(model, specs, outputs=outputs, custom=table.rows)
+        check_results(source, outputs)
+        if names is not None:
+            source, order = ordered(source, names)
+        say("lower")
+        lowered = lower(source, table)
+    except CirError as exc:
+        found = blamed(exc, frontend, model, specs)
+        if found is exc:
+            raise
+        raise found from exc
     say("canonicalise and fuse")
     ctx = Context()
     fused = front(canonical, fusions).run(lowered, ctx)
@@ -323,20 +303,6 @@ def build(
         input_layout,
         order,
     )
-
-
-def _ordered(source: SourceGraph, names: Sequence[str]) -> tuple[SourceGraph, tuple[int, ...]]:
-    """The graph with its inputs in the order of ``names``; TensorFlow's ``:0`` may be written."""
-    asked = [n if n in source.inputs else n.removesuffix(":0") for n in names]
-    if sorted(asked) != sorted(source.inputs):
-        raise error(
-            "E103",
-            f"the inputs are not {', '.join(names)}",
-            nearest=", ".join(source.inputs),
-            fix="name every input of the model once",
-        )
-    order = tuple(asked.index(n) for n in source.inputs)
-    return replace(source, inputs={n: source.inputs[n] for n in asked}), order
 
 
 def digest_of(model: Model) -> str:

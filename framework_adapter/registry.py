@@ -83,7 +83,7 @@ def _loaded(point: Any) -> Any:
 def detect(model: object, framework: str | None = None) -> Frontend:
     """The named frontend, or the one that accepts a model or path.
 
-    A path or function that no frontend recognises goes to the named one.
+    A path that no frontend recognises goes to the named one.
 
     Raises:
         CirError: E101 for a path that does not exist; E104 for an unknown name, for a model of
@@ -94,7 +94,7 @@ def detect(model: object, framework: str | None = None) -> Frontend:
         raise error("E101", f"no such file or folder: {model}", fix="check the path")
     named = [frontend(framework)] if framework else []
     owner = next((f for f in chain(named, frontends()) if f.accepts(model)), None)
-    if owner is None and named and (is_path or callable(model)) and not isinstance(model, type):
+    if owner is None and named and is_path:
         return named[0]
     if owner is not None and owner in (named or [owner]):
         return owner
@@ -117,7 +117,7 @@ def detect(model: object, framework: str | None = None) -> Frontend:
         f"cannot tell which framework {what} belongs to",
         nearest="torch.nn.Module, keras.Model, tf.Module, mindspore.nn.Cell, or a path ending in "
         ".pt2 .keras .pb .mindir .onnx or a SavedModel folder",
-        fix="pass framework='pytorch' | 'tensorflow' | 'mindspore' | 'onnx'",
+        fix="pass the model object itself; wrap a function in tf.function or in a torch.nn.Module",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -110,8 +110,9 @@ class Frontend(Protocol):
         inputs: Sequence[InputSpec] | None,
         *,
         outputs: Sequence[str] | None = None,
+        custom: Collection[str] = (),
     ) -> SourceGraph:
-        """The model's graph. Raises CirError E1xx."""
+        """The model's graph; ``custom`` are ops the user has rows for. Raises CirError E1xx."""
 
     def run(self, model: object, feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The framework's own result for inputs in order (eval mode), flattened outputs."""

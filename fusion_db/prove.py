@@ -132,8 +132,7 @@ class _Proof:
         if why:
             reasons.append(why)
             return False
-        out, fired = apply(inst.graph, [self.s])
-        times = fired.get(self.s.id, 0)
+        out, times = self._apply(inst.graph)
         where = f"{self.describe(selection)} in {dtype}, sizes {_sizes(inst)}"
         if times != 1 and not (times and self.s.grows):
             self.fail(f"fires {times} times instead of once on {where}", self._why(inst))
@@ -184,8 +183,8 @@ class _Proof:
     def _still_right(self, inst: Instance, what: str) -> None:
         """A graph that is not the pattern: not firing is fine, firing must be right."""
         self.negatives += 1
-        out, fired = apply(inst.graph, [self.s])
-        if not fired:
+        out, times = self._apply(inst.graph)
+        if not times:
             return
         a, b = run(inst.graph, inst.feeds), run(out, inst.feeds)
         error, exact = difference(a, b)
@@ -220,11 +219,15 @@ class _Proof:
                     Instance(graph, inst.values, inst.attrs, inst.feeds), f"{value} also an output"
                 )
 
-    def _rewritten(self, graph: Graph) -> set[str]:
-        """Values that the strategy replaces."""
-        roots: set[str] = set()
-        apply(graph, [self.s], trace=lambda _, root, __: roots.add(root))
-        return roots
+    def _apply(self, graph: Graph, roots: set[str] | None = None) -> tuple[Graph, int]:
+        """The rewritten graph, how often the strategy fired, and in ``roots`` what it replaced."""
+        found = set() if roots is None else roots
+        try:
+            out, fired = apply(graph, [self.s], trace=lambda _, root, __: found.add(root))
+        except CirError as exc:
+            self.fail("rewrites its own result without end", str(exc))
+            return graph, 0
+        return out, fired.get(self.s.id, 0)
 
     def counters(self) -> None:
         """The strategy's own counter-examples."""
@@ -236,7 +239,9 @@ class _Proof:
             except (Unbuildable, ex.ExprError) as exc:
                 self.fail(f"the counter-example {shown} cannot be built", str(exc))
                 continue
-            if self._rewritten(graph) & set(graph.outputs):
+            roots: set[str] = set()
+            self._apply(graph, roots)
+            if roots & set(graph.outputs):
                 self.fail(f"fires on the counter-example {shown}")
             self._still_right(Instance(graph, {}, {}, maker.feeds), f"counter-example {shown}")
 

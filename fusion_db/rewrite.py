@@ -246,9 +246,10 @@ class _Guard:
         if len(log) <= LOOP and self.left >= 0:
             return
         ids = list(dict.fromkeys(reversed(log)))[:2]
+        what = "keep undoing each other" if len(ids) == 2 else "keeps rewriting its own result"
         raise error(
             "E403",
-            f"{' and '.join(map(repr, ids))} keep undoing each other: rewriting does not end",
+            f"{' and '.join(map(repr, ids))} {what}: rewriting does not end",
             where=value,
             why=f"{len(log)} rewrites of this value, the last by {', '.join(log[-4:])}",
             fix=f"disable one of them: disable=[{ids[0]!r}]",

@@ -1,8 +1,7 @@
 """Local canonical forms: one spelling for things that need no pattern.
 
-Reductions keep their axes, scalar constants have rank 0, the constant operand of a commutative op
-stands last, what changes nothing is gone, unit-depth 3-D pooling is 2-D pooling, a pool over
-everything is a mean, a convolution of single pixels is a linear.
+Reductions keep their axes, what changes nothing is gone, unit-depth 3-D pooling is 2-D pooling,
+a pool over everything is a mean, a convolution of single pixels is a linear.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import numpy as np
 from cir import dim, spec
 from cir.graph import Const, Graph, Node
 from cir.passes.cuts import cut_by_slice, cut_by_split
+from cir.passes.operands import adds_ones, lean_operands
 from cir.passes.sweep import Sweep, map_regions
 
 _REDUCTIONS = frozenset("sum mean prod amax amin any all argmax argmin logsumexp".split())
@@ -39,7 +39,7 @@ def _visit(s: Sweep, node: Node) -> Result:
         if out is not None:
             return out
     if len(node.inputs) >= 2 and spec.get(node.op).is_elementwise:
-        return _operands(s, node)
+        return lean_operands(s, node)
     return None
 
 
@@ -52,78 +52,6 @@ def _same_type(s: Sweep, node: Node) -> Result:
     x = node.inputs[0]
     assert x is not None
     return [x] if s.b.types[x] == s.b.types[node.name] else None
-
-
-def _operands(s: Sweep, node: Node) -> Result:
-    """Const last; scalar constants rank 0; nothing that broadcasting does anyway."""
-    b = s.b
-    inputs = list(node.inputs)
-    out = b.types[node.name].shape
-    for i, name in enumerate(inputs):
-        if name is None:
-            continue
-        c = b.consts.get(name)
-        if c is not None:
-            if c.type.rank and c.is_scalar and _rank_without(s, inputs, i) == len(out):
-                inputs[i] = b.const(Const.of(c.numpy().reshape(()), c.type.dtype))
-            elif c.type.rank and c.type.shape[0] == 1 and _rank_without(s, inputs, i) == len(out):
-                # Leading axes of size 1 are what broadcasting adds.
-                shape = c.type.shape
-                while shape and shape[0] == 1:
-                    shape = shape[1:]
-                arr = c.numpy().reshape([int(d) for d in shape])
-                inputs[i] = b.const(Const.of(arr, c.type.dtype), name=f"{name}.s")
-            continue
-        inputs[i] = _broadcastable(s, node, inputs, i)
-    if spec.get(node.op).commutative and inputs[0] in b.consts and inputs[1] not in b.consts:
-        inputs.reverse()
-    if tuple(inputs) == node.inputs:
-        return None
-    b.nodes.append(node.with_(inputs=tuple(inputs)))
-    return list(node.outputs)
-
-
-def _broadcastable(s: Sweep, node: Node, inputs: Sequence[str | None], i: int) -> str | None:
-    """Operand i without an expand, or a reshape of leading ones, that broadcasting does anyway.
-
-    A reshape that does more has the rank of the result.
-    """
-    name = inputs[i]
-    producer = s.producer(name)
-    if producer is None or producer.op not in ("expand", "reshape"):
-        return name
-    source, out = producer.inputs[0], s.b.types[node.name].shape
-    before, after = s.b.types[str(source)].shape, s.b.types[str(name)].shape
-    if producer.op == "expand" or _stripped(before) == _stripped(after):
-        trial = [source if k == i else v for k, v in enumerate(inputs)]
-        return source if _broadcast(s, trial) == out else name
-    if len(after) == len(out):
-        return name
-    shape = (1,) * (len(out) - len(after)) + after
-    return s.b.emit("reshape", [source], {"shape": shape}, name=f"{name}.full", meta=node.meta)[0]
-
-
-def _stripped(shape: tuple[dim.Dim, ...]) -> tuple[dim.Dim, ...]:
-    """Without leading ones."""
-    k = next((k for k, d in enumerate(shape) if d != 1), len(shape))
-    return shape[k:]
-
-
-def _rank_without(s: Sweep, inputs: Sequence[str | None], skip: int) -> int:
-    ranks = [s.b.types[n].rank for i, n in enumerate(inputs) if i != skip and n is not None]
-    return max(ranks, default=0)
-
-
-def _broadcast(s: Sweep, names: Sequence[str | None]) -> tuple[dim.Dim, ...] | None:
-    shapes = [s.b.types[n].shape for n in names if n is not None]
-    rank = max(map(len, shapes))
-    out: list[dim.Dim] = []
-    for axis in range(-rank, 0):
-        sizes = {sh[axis] for sh in shapes if len(sh) >= -axis} - {1}
-        if len(sizes) > 1:
-            return None
-        out.append(sizes.pop() if sizes else 1)
-    return tuple(out)
 
 
 def _keepdims(s: Sweep, node: Node) -> Result:
@@ -171,7 +99,7 @@ def _single(s: Sweep, node: Node) -> Result:
 def _conv(s: Sweep, node: Node) -> Result:
     """A 1x1 convolution of single pixels is a linear."""
     x, w, *rest = node.inputs
-    t, k = s.b.types[x], s.b.types[w]
+    t, k = s.b.types[str(x)], s.b.types[str(w)]
     ones = (1,) * (t.rank - 2)
     if t.shape[2:] != ones or k.shape[2:] != ones or node.attrs["groups"] != 1:
         return None
@@ -204,8 +132,9 @@ def _attention(s: Sweep, node: Node) -> Result:
         return None
     producer, c = s.producer(mask), s.b.consts.get(mask)
     lean = mask
-    if producer is not None and producer.op == "expand":
-        lean = str(producer.inputs[0])
+    if producer is not None and (producer.op == "expand" or adds_ones(s, mask)):
+        source = str(producer.inputs[0])
+        lean = source if s.b.types[source].rank <= s.b.types[node.name].rank else mask
     elif c is not None and c.type.rank > 2:
         arr = c.numpy()
         for axis in range(arr.ndim - 2):
@@ -311,7 +240,7 @@ def _mean_over_merged(s: Sweep, node: Node) -> Result:
         return None
     source = producer.inputs[0]
     assert source is not None
-    before, after = s.b.types[source].shape, s.b.types[x].shape
+    before, after = s.b.types[source].shape, s.b.types[str(x)].shape
     axes = node.attrs["axis"]
     k = len(after) - 1
     # Only the common case: trailing axes merged into the last one, which is reduced.
@@ -362,7 +291,7 @@ def _mul_like(identity: float) -> Callable[[Sweep, Node], Result]:
         x, k = node.inputs[0], node.inputs[1]
         if k in s.b.consts and s.b.consts[k].is_scalar:
             value = s.b.consts[k].numpy().reshape(())
-            if value == identity and s.b.types[x] == s.b.types[node.name]:
+            if value == identity and s.b.types[str(x)] == s.b.types[node.name]:
                 return [x]  # type: ignore[list-item]
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -17,6 +18,8 @@ Exit codes:
   2 wrong usage          3 unsupported op or target
   4 bad input file       5 a package is missing
   6 resource limit     130 interrupted"""
+#: Set before a framework is imported: fewer log lines, and Keras on TensorFlow.
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_v": "3", "KERAS_BACKEND": "tensorflow"}
 
 
 class Verbs(TyperGroup):
@@ -72,4 +75,6 @@ def app() -> typer.Typer:
 
 def main() -> None:
     """Entry point of the console script."""
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
     app()()

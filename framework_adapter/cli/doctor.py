@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 from collections.abc import Sequence
 from importlib import metadata, util
 from typing import Annotated
@@ -41,7 +42,7 @@ def doctor(
     if run:
         from framework_adapter.cli.selftest import selftest
 
-        verdicts = dict(selftest())
+        verdicts = dict(selftest(lambda name: print(f"... {name}", file=sys.stderr)))
     if as_json:
         print(json.dumps({"python": platform.python_version(), **versions, "run": verdicts}))
         return

@@ -45,14 +45,15 @@ MODELS: dict[str, Callable[[], Any]] = {
 }
 
 
-def selftest() -> Iterator[tuple[str, str]]:
-    """Yield (framework, verdict) for each installed framework."""
+def selftest(progress: Callable[[str], None]) -> Iterator[tuple[str, str]]:
+    """Yield (framework, verdict) for each installed framework, told before each."""
     from framework_adapter.api import convert
 
     x = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
     for name, make in MODELS.items():
         if util.find_spec(name) is None:
             continue
+        progress(name)
         with tempfile.TemporaryDirectory() as folder:
             try:
                 result = convert(make(), "onnx", Path(folder) / "m.onnx", inputs=(x,))

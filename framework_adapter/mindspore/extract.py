@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class MindSporeFrontend:
         inputs: Sequence[InputSpec] | None,
         *,
         outputs: Sequence[str] | None = None,
+        custom: Collection[str] = (),
     ) -> SourceGraph:
         """The model's graph.
 
@@ -76,8 +77,9 @@ class MindSporeFrontend:
         ms = _mindspore()
         if isinstance(model, (str, Path)):
             model = ms.nn.GraphCell(ms.load(str(model)))
-        training = model.training
-        model.set_train(False)
+        modes = [(cell, cell.training) for _, cell in model.cells_and_names()]
+        if any(training for _, training in modes):
+            model.set_train(False)
         try:
             result = model(*[ms.Tensor(np.ascontiguousarray(f)) for f in feeds])
             return [_numpy(ms, v) for v in _flatten(result)]
@@ -90,7 +92,9 @@ class MindSporeFrontend:
                 fix="run it where MindSpore has kernels for its ops, or pass validate=False",
             ) from exc
         finally:
-            model.set_train(training)
+            for cell, training in modes:  # parents come before children
+                if cell.training != training:
+                    cell.set_train(training)
 
 
 # -- cells -----------------------------------------------------------------------------------------

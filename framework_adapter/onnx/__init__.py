@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ class OnnxFrontend:
         inputs: Sequence[InputSpec] | None,
         *,
         outputs: Sequence[str] | None = None,
+        custom: Collection[str] = (),
     ) -> SourceGraph:
         """The model's graph; see ``extract.extract``. Raises CirError E1xx."""
         from framework_adapter.onnx.extract import extract

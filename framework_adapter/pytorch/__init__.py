@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,8 +22,8 @@ class PyTorchFrontend:
     name = "pytorch"
 
     def __init__(self) -> None:
-        # How the last extraction of a module named its inputs: run() calls it the same way.
-        self._calls: WeakKeyDictionary[Any, tuple[InputSpec, ...]] = WeakKeyDictionary()
+        # How a model was last extracted: run() calls it the same way.
+        self._calls: WeakKeyDictionary[Any, _Call] = WeakKeyDictionary()
 
     def accepts(self, model: object) -> bool:
         """Whether this is a module, a program, or a path to a .pt2, .pt or .pth file."""
@@ -34,6 +35,7 @@ class PyTorchFrontend:
         inputs: Sequence[InputSpec] | None,
         *,
         outputs: Sequence[str] | None = None,
+        custom: Collection[str] = (),
     ) -> SourceGraph:
         """The model's graph.
 
@@ -41,6 +43,7 @@ class PyTorchFrontend:
             model: see ``accepts``.
             inputs: a module needs them; a program has its own and takes symbol names from them.
             outputs: names of the results to keep (``logits``, ``output_0``, ...), None for all.
+            custom: op ids that the user has rows for: they are not decomposed.
 
         Raises:
             CirError: E101, E102, E103, E105, E901.
@@ -52,10 +55,9 @@ class PyTorchFrontend:
         is_module = _is_a(model, "Module")
         if is_module:
             program = export_module(model, inputs)
-            self._calls[model] = tuple(inputs or ())
         else:
             program = _program(model)
-        reader = read_program(program, outputs)
+        reader = read_program(program, outputs, custom)
         order = None
         if inputs is not None:
             spec = program.call_spec.in_spec
@@ -70,10 +72,16 @@ class PyTorchFrontend:
             check_symbolic(inputs, [shapes[i] for i in order])
             for i, s in zip(order, inputs):
                 reader.name_symbols(i, s.shape)
-        return reader.graph(order)
+        graph = reader.graph(order)
+        if not isinstance(model, (str, Path)):
+            self._calls[model] = _Call(tuple(inputs or ()), tuple(i for i, _ in graph.state))
+        return graph
 
     def run(self, model: object, feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The model's own results for inputs in the order of the extracted graph.
+
+        Buffers that ``forward`` changes are further feeds and results; without feeds for them the
+        stored values are used. The model itself is not changed.
 
         Returns:
             Flattened tensor results; None, strings and the like are left out.
@@ -85,21 +93,35 @@ class PyTorchFrontend:
         from framework_adapter.pytorch.tensors import to_numpy, to_torch
 
         tensors = [to_torch(np.asarray(x)) for x in feeds]
-        if _is_a(model, "Module"):
-            specs = self._calls.get(model) or [InputSpec(None, "", ())] * len(tensors)
-            args, kwargs = arguments(specs, tensors)
-            call: Any = model
+        made = None if isinstance(model, (str, Path)) else self._calls.get(model)
+        state = made.state if made else ()
+        program = None if _is_a(model, "Module") else _program(model)
+        call: Any = model if program is None else program.module()
+        stored = dict(call.named_buffers()) if state else {}
+        n = len(tensors) - len(state) if made and len(tensors) > len(made.specs) else len(tensors)
+        given = tensors[n:] or [stored[name].clone() for name in state]
+        if program is None:
+            specs = made.specs if made else [InputSpec(None, "", ())] * n
+            args, kwargs = arguments(specs, tensors[:n])
         else:
-            program = _program(model)
-            call = program.module()
-            args, kwargs = pytree.tree_unflatten(tensors, program.call_spec.in_spec)
+            args, kwargs = pytree.tree_unflatten(tensors[:n], program.call_spec.in_spec)
         with torch.inference_mode():
-            found, _ = pytree.tree_flatten(call(*args, **kwargs))
+            buffers = dict(zip(state, given))
+            result = torch.func.functional_call(call, buffers, args, kwargs)
+            found, _ = pytree.tree_flatten(result)
         return [
             to_numpy(x) if isinstance(x, torch.Tensor) else np.asarray(x)
-            for x in found
+            for x in (*found, *given)
             if isinstance(x, (torch.Tensor, bool, int, float))
         ]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """How a model is called: its inputs, and the buffers it changes."""
+
+    specs: tuple[InputSpec, ...]
+    state: tuple[str, ...]
 
 
 def _is_a(model: object, kind: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from cir.diagnostics import error
@@ -18,7 +18,9 @@ from framework_adapter.source import Operand, Ref, SourceGraph, SourceNode
 _PLACEMENT = frozenset(("device", "layout", "memory_format", "pin_memory", "non_blocking"))
 
 
-def read_program(program: Any, wanted: Sequence[str] | None = None) -> Reader:
+def read_program(
+    program: Any, wanted: Sequence[str] | None = None, custom: Collection[str] = ()
+) -> Reader:
     """A reader over a program, decomposed only where its graph cannot be read as it is.
 
     In-place ops that write to memory other values show make the whole graph functional; ops
@@ -27,9 +29,10 @@ def read_program(program: Any, wanted: Sequence[str] | None = None) -> Reader:
     Args:
         program: torch.export.ExportedProgram.
         wanted: names of the outputs to keep (see ``SourceGraph.output_names``), None for all.
+        custom: op ids with rows of the user's own.
     """
     notes: list[str] = []
-    rules, names = _decompositions(program)
+    rules, names = _decompositions(program, custom)
     shared = alias.needs_functionalising(program.graph)
     if shared:
         notes.append("in-place operators write to memory that views share: made functional")
@@ -50,14 +53,18 @@ def read_program(program: Any, wanted: Sequence[str] | None = None) -> Reader:
     return Reader(program, notes, wanted)
 
 
-def _decompositions(program: Any) -> tuple[dict[Any, Any], list[str]]:
+def _decompositions(program: Any, custom: Collection[str]) -> tuple[dict[Any, Any], list[str]]:
     """PyTorch's decompositions of the graph's ops without a row, and the ids of these ops."""
     import torch
 
     table = load("pytorch")
+
+    def has_row(op: str) -> bool:
+        return op in custom or table.find(op) is not None
+
     calls = {n.target for n in program.graph.nodes if n.op == "call_function"}
     missing = sorted(
-        (t for t in calls if fx.gives_tensors(t) and table.find(fx.source_op(t)) is None), key=str
+        (t for t in calls if fx.gives_tensors(t) and not has_row(fx.source_op(t))), key=str
     )
     if not missing:
         return {}, []
@@ -65,7 +72,7 @@ def _decompositions(program: Any) -> tuple[dict[Any, Any], list[str]]:
     names = [str(t) for t in missing if t in known]
     if not names:
         return {}, []
-    return {t: f for t, f in known.items() if table.find(fx.op_id(t)) is None}, names
+    return {t: f for t, f in known.items() if not has_row(fx.op_id(t))}, names
 
 
 class Reader:
@@ -131,7 +138,7 @@ class Reader:
             outputs=(*outputs, *(o for _, o in state)),
             nodes=tuple(walk.nodes),
             consts={**consts, **walk.consts},
-            output_names=tuple(n for n, _ in kept),
+            output_names=(*(n for n, _ in kept), *(f"{i}_out" for i, _ in state)),
             symbols=dict(self.symbols.ranges),
             state=tuple(state),
             notes=(*self.notes, *self.symbols.notes),

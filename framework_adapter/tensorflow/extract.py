@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class TensorFlowFrontend:
         inputs: Sequence[InputSpec] | None,
         *,
         outputs: Sequence[str] | None = None,
+        custom: Collection[str] = (),
     ) -> SourceGraph:
         """The model's graph with training=False.
 

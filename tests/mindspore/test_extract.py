@@ -166,6 +166,17 @@ def test_nothing_visible_is_left_behind(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == []
 
 
+def test_running_keeps_the_training_flags() -> None:
+    net = cells.Classifier().set_train(True)
+    net.bn.set_train(False)
+    x = samples.tensor("float32[2,3,16,16]")
+    first, again = FRONTEND.run(net, [x]), FRONTEND.run(net.set_train(True), [x])  # type: ignore[list-item]
+    assert np.array_equal(first[0], again[0])
+    net.bn.set_train(False)
+    FRONTEND.run(net, [x])  # type: ignore[list-item]
+    assert (net.training, net.conv.training, net.bn.training) == (True, True, False)
+
+
 DIGEST = """
 import sys, json, hashlib
 from framework_adapter.mindspore import FRONTEND

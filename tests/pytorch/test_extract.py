@@ -149,10 +149,18 @@ def test_changed_buffers_are_state() -> None:
             self.count.add_(1)
             return x + self.count
 
-    source, model = lowered(Counter().eval(), [spec("x", floats(3, 2))])
+    net = Counter().eval()
+    source, model = lowered(net, [spec("x", floats(3, 2))])
     assert list(source.inputs) == ["x", "count"]
     assert model.state == ((model.graph.inputs[1], model.graph.outputs[1]),)
+    assert model.graph.outputs == ("output", "count_out")
     assert "count" in source.notes[0]
+    feeds = [floats(3, 2), np.array([4, 5], np.float32)]
+    for got, want in zip(samples.interpret(model, feeds), FRONTEND.run(net, feeds), strict=True):
+        assert np.allclose(got, want)
+    first, state = FRONTEND.run(net, feeds[:1])
+    assert np.allclose(state, 1) and np.allclose(first, feeds[0] + 1)
+    assert not net.count.any()
 
 
 def test_symbolic_sizes() -> None:
@@ -334,3 +342,21 @@ def test_custom_ops_are_mapped_by_the_user() -> None:
         feeds = [floats(4, 3, seed=5)]
         (got,) = samples.interpret(lower(source, table), feeds)
         assert np.allclose(got, FRONTEND.run(net, feeds)[0])
+
+
+def test_a_users_row_comes_before_pytorchs_decomposition(tmp_path) -> None:
+    import numpy as np
+    import torch
+
+    from framework_adapter import convert
+
+    class Net(torch.nn.Module):
+        def forward(self, x):
+            return torch.special.entr(x)
+
+    op = "aten.special_entr.default"
+    row = {"args": "self", "emit": "neg(self * log(self))"}
+    x = np.linspace(0.1, 2, 6, dtype=np.float32).reshape(2, 3)
+    given = {"inputs": (x,), "custom_ops_mapping": {op: row}, "validate": False}
+    done = convert(Net().eval(), "onnx", tmp_path / "m.onnx", **given)
+    assert [s.op for n in done.model.graph.nodes for s in n.meta.src if "entr" in s.op]

@@ -1,0 +1,102 @@
+"""What must hold before and after extraction, so that a conversion fails early and says why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cir.diagnostics import CirError, Diagnostic, error
+from framework_adapter import registry
+from framework_adapter.output import refuse_folder
+
+if TYPE_CHECKING:
+    from framework_adapter.source import Frontend, InputSpec, SourceGraph
+
+
+def check_output(backend: Any, out: Path, validate: str | bool, report: str | Path | None) -> None:
+    """Find before the work what would stop it at its end. Raises CirError E100, E502, E901."""
+    from framework_adapter.options import check_choices
+
+    check_choices(validate=validate)
+    refuse_folder(out)
+    if report is not None and validate is False:
+        raise error(
+            "E100",
+            "a report of a conversion that is not validated cannot be written",
+            fix="leave out validate=False, or leave out the report",
+        )
+    if not backend.runnable and (validate == "full" or report is not None):
+        raise CirError(replace(not_validated(backend), code="E901"))
+    if report is not None:
+        refuse_folder(Path(report))
+        registry.require("jinja2", "report")
+
+
+def not_validated(backend: Any) -> Diagnostic:
+    """W901: nothing here runs the target."""
+    return Diagnostic(
+        "W901",
+        f"target {backend.name!r} cannot be validated: what runs it is not installed",
+        fix=f'pip install "framework-adapter[{backend.name}]"',
+    )
+
+
+def check_results(source: SourceGraph, outputs: Sequence[str] | None) -> None:
+    """Raise CirError E103 or E105 unless the graph gives what was asked for."""
+    if outputs and len(source.outputs) != len(outputs):
+        raise error(
+            "E103",
+            f"the model has not all of the outputs {', '.join(outputs)}",
+            nearest=", ".join(source.output_names),
+            fix="leave outputs= out to see their names in the result",
+        )
+    if not source.outputs:
+        raise error("E105", "the model gives no tensor", fix="return its results")
+
+
+def blamed(
+    exc: CirError, frontend: Frontend, model: Any, specs: Sequence[InputSpec] | None
+) -> CirError:
+    """The error to raise: E103 when the source model itself does not run on these inputs."""
+    given = list(specs or ())
+    known = given and all(
+        s.example is not None or all(isinstance(d, int) for d in s.shape) for s in given
+    )
+    by_name = len(given) > 1 and any(s.name for s in given)  # how to call it is not known here
+    if exc.code not in ("E105", "E202") or not known or by_name or isinstance(model, (str, Path)):
+        return exc
+    from framework_adapter.options import feeds_for
+
+    try:
+        frontend.run(model, feeds_for(given, 0))
+    except Exception as own:  # a framework's errors are of many types
+        why = f"{type(own).__name__}: {own}"
+        if isinstance(own, CirError):
+            why = own.diagnostics[0].why or own.diagnostics[0].what
+        return error(
+            "E103",
+            "the source model does not run on the inputs given",
+            where=type(model).__name__,
+            why=why.splitlines()[0],
+            fix="give inputs the model was made for",
+        )
+    return exc
+
+
+def ordered(source: SourceGraph, names: Sequence[str]) -> tuple[SourceGraph, tuple[int, ...]]:
+    """The graph with its inputs in the order of ``names``, and each input's place among them.
+
+    TensorFlow's ``:0`` may be written. Raises CirError E103.
+    """
+    asked = [n if n in source.inputs else n.removesuffix(":0") for n in names]
+    if sorted(asked) != sorted(source.inputs):
+        raise error(
+            "E103",
+            f"the inputs are not {', '.join(names)}",
+            nearest=", ".join(source.inputs),
+            fix="name every input of the model once",
+        )
+    order = tuple(asked.index(n) for n in source.inputs)
+    return replace(source, inputs={n: source.inputs[n] for n in asked}), order
