@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from cir.diagnostics import CirError, Diagnostic
 from framework_adapter import registry
-from framework_adapter.checks import blamed, check_output, check_results, not_validated, ordered
+from framework_adapter.checks import (
+    blamed,
+    check_output,
+    extracted,
+    must_validate,
+    not_runnable,
+    ordered,
+)
 from framework_adapter.output import staged
 
 if TYPE_CHECKING:
@@ -55,6 +62,8 @@ class Program:
         ctx: trace and counts of the passes; ``digest``, ``stats``: see ``Result``.
         input_layout: as asked for.
         order: for each input of the source model its place among the program's, None when equal.
+        results: for each output its place among the source model's results; () when they are
+            these, None when one is a value that the model computes but does not return.
     """
 
     source: SourceGraph
@@ -66,10 +75,27 @@ class Program:
     stats: dict[str, Any]
     input_layout: str = "source"
     order: tuple[int, ...] | None = None
+    results: tuple[int, ...] | None = ()
 
-    def source_order(self, feeds: Sequence[Any]) -> list[Any]:
-        """Inputs of the program in the order in which the frontend takes them."""
-        return list(feeds) if self.order is None else [feeds[i] for i in self.order]
+    def not_comparable(self) -> Diagnostic | None:
+        """W901 when the source model does not return every output."""
+        if self.results is not None:
+            return None
+        return Diagnostic(
+            "W901",
+            "not validated: an output is a value inside the model, which does not return it",
+            fix="leave outputs= out once to have the conversion compared with the source framework",
+        )
+
+    def runner(self, frontend: Frontend, model: Any) -> Callable[[Sequence[Any]], list[Any]]:
+        """A function that runs the source model: the program's inputs to the program's outputs."""
+
+        def run(feeds: Sequence[Any]) -> list[Any]:
+            given = list(feeds) if self.order is None else [feeds[i] for i in self.order]
+            found = frontend.run(model, given)
+            return [found[i] for i in self.results or range(len(found))]
+
+        return run
 
 
 def convert(
@@ -190,8 +216,11 @@ def write(
     stats = dict(program.stats)
     found: Report | None = None
     notes = [Diagnostic("N101", n) for n in program.source.notes]
-    if validate is not False and not backend.runnable:
-        notes.append(not_validated(backend))
+    problem = not_runnable(backend) or program.not_comparable()
+    if validate is not False and problem is not None:
+        if must_validate(validate, report):
+            raise CirError(replace(problem, code="E103"))
+        notes.append(problem)
         validate = False
     with staged(out) as tmp:
         say("emit")
@@ -213,7 +242,7 @@ def write(
             say("validate")
             found = validate_conversion(
                 program,
-                source_run=lambda feeds: frontend.run(model, program.source_order(feeds)),
+                source_run=program.runner(frontend, model),
                 artifact_run=lambda feeds: backend.run(emitted.path, feeds),
                 mode=str(validate),
                 emitted=emitted,
@@ -250,7 +279,7 @@ def build(
     """
     from cir.passes import Context, channels_first_interface
     from cir.passes.manager import rewired
-    from framework_adapter.lowering import lower
+    from framework_adapter.lowering import lower, named_outputs
     from framework_adapter.mapping import load
     from framework_adapter.options import check_choices, normalise_inputs
     from framework_adapter.pipeline import front
@@ -269,8 +298,7 @@ def build(
     order = None
     try:
         say("extract")
-        source = frontend.extract(model, specs, outputs=outputs, custom=table.rows)
-        check_results(source, outputs)
+        source, results = extracted(frontend, model, specs, outputs, table.rows)
         if names is not None:
             source, order = ordered(source, names)
         say("lower")
@@ -285,6 +313,7 @@ def build(
     fused = front(canonical, fusions).run(lowered, ctx)
     if input_layout == "channels_first" and source.layout == "channels_last":
         fused = rewired(fused, channels_first_interface(fused.graph))
+    fused = rewired(fused, named_outputs(fused.graph, lowered.graph.outputs))
     stats = {
         "nodes_source": len(source.nodes),
         "nodes_lowered": len(lowered.graph.nodes),
@@ -302,6 +331,7 @@ def build(
         stats,
         input_layout,
         order,
+        results,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,15 +27,22 @@ def check_output(backend: Any, out: Path, validate: str | bool, report: str | Pa
             "a report of a conversion that is not validated cannot be written",
             fix="leave out validate=False, or leave out the report",
         )
-    if not backend.runnable and (validate == "full" or report is not None):
-        raise CirError(replace(not_validated(backend), code="E901"))
+    if (problem := not_runnable(backend)) and must_validate(validate, report):
+        raise CirError(replace(problem, code="E901"))
     if report is not None:
         refuse_folder(Path(report))
         registry.require("jinja2", "report")
 
 
-def not_validated(backend: Any) -> Diagnostic:
-    """W901: nothing here runs the target."""
+def must_validate(validate: str | bool, report: str | Path | None) -> bool:
+    """Whether a conversion that cannot be validated is an error rather than a warning."""
+    return validate == "full" or report is not None
+
+
+def not_runnable(backend: Any) -> Diagnostic | None:
+    """W901 when nothing here runs the target."""
+    if backend.runnable:
+        return None
     return Diagnostic(
         "W901",
         f"target {backend.name!r} cannot be validated: what runs it is not installed",
@@ -43,17 +50,40 @@ def not_validated(backend: Any) -> Diagnostic:
     )
 
 
-def check_results(source: SourceGraph, outputs: Sequence[str] | None) -> None:
-    """Raise CirError E103 or E105 unless the graph gives what was asked for."""
-    if outputs and len(source.outputs) != len(outputs):
+def extracted(
+    frontend: Frontend,
+    model: Any,
+    specs: Sequence[InputSpec] | None,
+    outputs: Sequence[str] | None,
+    custom: Collection[str],
+) -> tuple[SourceGraph, tuple[int, ...] | None]:
+    """The model's graph with the results asked for, and their places among all its results.
+
+    The places are () for all of them, and None when a value inside the model is asked for.
+
+    Raises:
+        CirError: E1xx.
+    """
+    source = frontend.extract(model, specs, custom=custom)
+    names = list(source.output_names)
+    if not outputs:
+        if not source.outputs:
+            raise error("E105", "the model gives no tensor", fix="return its results")
+        return source, ()
+    if set(outputs) <= set(names):
+        places = tuple(names.index(n) for n in outputs)
+        kept = tuple(source.outputs[i] for i in places)
+        state = tuple(pair for pair in source.state if pair[1] in kept)
+        chosen = {"outputs": kept, "output_names": tuple(outputs), "state": state}
+        return replace(source, **chosen), places  # type: ignore[arg-type]
+    source = frontend.extract(model, specs, outputs=outputs, custom=custom)
+    if len(source.outputs) != len(outputs):
         raise error(
             "E103",
             f"the model has not all of the outputs {', '.join(outputs)}",
-            nearest=", ".join(source.output_names),
-            fix="leave outputs= out to see their names in the result",
+            nearest=", ".join(names),
         )
-    if not source.outputs:
-        raise error("E105", "the model gives no tensor", fix="return its results")
+    return source, None
 
 
 def blamed(

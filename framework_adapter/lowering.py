@@ -123,10 +123,10 @@ class _Lowering:
         if self.problems.groups:
             return self.b.finish(())
         graph = _without_unused_consts(self.b.finish(outs))
-        renamed = {str(old): new for old, new in zip(outs, reserved) if old != new}
+        names = {str(old): new for old, new in zip(outs, reserved) if old != new}
         for name, final in self.names.items():
-            self.names[name] = renamed.get(final, final)
-        return _renamed(graph, renamed) if renamed else graph
+            self.names[name] = names.get(final, final)
+        return renamed(graph, names) if names else graph
 
     # -- nodes -------------------------------------------------------------------------------------
     def node(self, node: SourceNode) -> None:
@@ -323,7 +323,9 @@ def _without_unused_consts(graph: Graph) -> Graph:
     return graph.with_(consts=consts, types=types)
 
 
-def _renamed(graph: Graph, names: Mapping[str, str]) -> Graph:
+def renamed(graph: Graph, names: Mapping[str, str]) -> Graph:
+    """The graph with values under new names; constants and inputs keep theirs."""
+
     def new(v: str | None) -> str | None:
         return v if v is None else names.get(v, v)
 
@@ -339,3 +341,22 @@ def _renamed(graph: Graph, names: Mapping[str, str]) -> Graph:
         ),
         types={names.get(k, k): t for k, t in graph.types.items()},
     )
+
+
+def named_outputs(graph: Graph, names: Sequence[str]) -> Graph:
+    """The graph with its outputs called ``names`` again, after passes that replaced them.
+
+    An output that is an input, a constant or another output as well keeps the name it has.
+    """
+    computed = {o for n in graph.nodes for o in n.outputs}
+    wanted = {
+        old: new
+        for old, new in zip(graph.outputs, names)
+        if old in computed and graph.outputs.count(old) == 1 and new not in graph.inputs
+    }
+    clashing = {n for n in wanted.values() if n in graph.types} - wanted.keys()
+    if clashing & graph.consts.keys() or all(a == b for a, b in wanted.items()):
+        return graph
+    names_in_use = Builder.resume(graph)
+    moved = {n: names_in_use.unique(n) for n in sorted(clashing)}
+    return renamed(graph, {**moved, **wanted})

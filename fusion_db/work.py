@@ -102,14 +102,13 @@ class Work:
             return
         node = self.producers.get(new)
         if node is None or new in self.is_output:
-            slot = self.slot[node.name] if node is not None else 0
             self.builder.emit("identity", [new], name=old)
-            made = self.builder.nodes.pop()
-            self.builder.types[old] = self.types[new]
+            made = self.builder.nodes.pop().with_(outputs=(old,))
+            self.types[old] = self.types[new]
             # In a slot of its own at the end: nothing reads an output's alias.
             self.slots.append([])
-            slot = len(self.slots) - 1
-            self.add(made.with_(outputs=(old,), meta=node.meta if node else made.meta), slot)
+            meta = node.meta if node is not None else made.meta
+            self.add(made.with_(meta=meta), len(self.slots) - 1)
         else:
             self.rename(new, old)
 
@@ -127,9 +126,7 @@ class Work:
         index = self.slot[old.name]
         at = next(i for i, n in enumerate(self.slots[index]) if n is old)
         self.remove(old)
-        self.add(new, index)
-        slot = self.slots[index]
-        slot.insert(at, slot.pop())
+        self.add(new, index, at)
 
     # -- the result --------------------------------------------------------------------------------
     def freeze(self) -> Graph:

@@ -21,8 +21,6 @@ from cir.views import Shape, View
 
 #: op -> number of trailing axes of the first input that the op needs as they are.
 _TRAILING = {"linear": 1}
-#: A constant may grow this much when it is rearranged through a reshape.
-_CONST_GROWTH = 64
 
 
 def sink_views(graph: Graph) -> Graph:
@@ -161,9 +159,6 @@ class _Views(Sweep):
             base, out = x, self._step(View.identity(self.b.types[x].shape), node)
             if out is None:
                 return None
-        lifted = self.lift(node, base, out)
-        if lifted is not None:
-            return lifted
         if self.unchanged(node, base, out):
             self.cache[(base, tuple(out.spelling()))] = node.name
             if base not in self.b.consts:
@@ -171,36 +166,6 @@ class _Views(Sweep):
             return None
         self.b.release(node.outputs)
         return self.viewed(node, base, out, node.name)
-
-    def lift(self, node: Node, base: str, view: View) -> Sequence[str] | None:
-        """``reshape(linear(view(x)))`` with the leading axes that the reshape asks for.
-
-        A view that cannot sink through linear (it merges heads, say) may have flattened the batch for
-        it; the reshape after it then undoes that, and belongs to the view before it.
-        """
-        made = self.producer(base)
-        if made is None or made.op not in _TRAILING or not view.is_reshape:
-            return None
-        x = made.inputs[0]
-        if x not in self.view_of or self.graph.use_count(base) != 1:
-            return None
-        keep = _TRAILING[made.op]
-        source, own = self.view_of[x]
-        lead = _leading(view, keep)
-        if lead is None or lead == own.shape[: len(own.shape) - keep]:
-            return None
-        before = own.reshape(lead + own.shape[len(own.shape) - keep :])
-        if before is None:
-            return None
-        self.b.release(node.outputs)
-        value = self.viewed(node, source, before, f"{x}.lifted")[0]
-        meta = made.meta.merge(node.meta)
-        inputs = [value, *made.inputs[1:]]
-        name = f"{made.name}.lifted"
-        lifted = self.b.emit(made.op, inputs, made.attrs, name=name, meta=meta)[0]
-        after = View.identity(self.b.types[lifted].shape).reshape(view.shape)
-        assert after is not None
-        return self.viewed(node, lifted, after, node.name)
 
     @staticmethod
     def _step(view: View, node: Node) -> View | None:
@@ -255,23 +220,46 @@ class _Views(Sweep):
                 return out
         for candidate in dict.fromkeys(i for i in node.inputs if i is not None):
             found = self.transposed(candidate)
-            if found is not None and len(found[1]) == len(out_shape):
-                out = self._sink_past(node, _transposed(out_shape, found[1]), found[1])
-                if out is not None:
-                    return out
+            if found is None or len(found[1]) != len(out_shape):
+                continue
+            view = _transposed(out_shape, found[1])
+            # A reshape that moves axes of size 1 is free; behind the op it may move data.
+            if _transposes(view) and not any(map(self._moves_data, node.inputs)):
+                continue
+            out = self._sink_past(node, view, found[1])
+            if out is not None:
+                return out
+        # Images are channels-first: where one operand already is, the others are transposed to it.
+        rank = len(out_shape)
+        to_last = (0, *range(2, rank), 1)
+        for candidate in dict.fromkeys(full):
+            found = self.transposed(str(candidate))
+            if rank >= 4 and found is not None and found[1] == to_last:
+                return self._sink_past(node, _transposed(out_shape, to_last), to_last, force=True)
         return None
 
+    def _moves_data(self, name: str | None) -> bool:
+        if name in self.view_of and name not in self.sunk_by:
+            return _transposes(self.view_of[name][1]) > 0
+        node = self.producer(name)
+        return name in self.sunk_by or (node is not None and node.op == "transpose")
+
     def _sink_past(
-        self, node: Node, view: View, perm: tuple[int, ...] | None = None
+        self, node: Node, view: View, perm: tuple[int, ...] | None = None, force: bool = False
     ) -> Sequence[str] | None:
-        moved = [self.pulled(i, view, node, perm) for i in node.inputs]
+        moved = [self.pulled(i, view, node, perm, force) for i in node.inputs]
         if any(m is None and i is not None for m, i in zip(moved, node.inputs)):
             return None
         inputs = [None if m is None else m() for m in moved]
         return self.sunk(node, inputs, dict(node.attrs), [view], perm)
 
     def pulled(
-        self, name: str | None, view: View, node: Node, perm: tuple[int, ...] | None = None
+        self,
+        name: str | None,
+        view: View,
+        node: Node,
+        perm: tuple[int, ...] | None = None,
+        force: bool = False,
     ) -> Any:
         """A thunk giving the operand as the op on the base wants it; None when that is not free.
 
@@ -302,7 +290,7 @@ class _Views(Sweep):
         if padded is None or padded.groups() is None:
             return None
         back = padded.transpose([perm.index(i) for i in range(len(perm))])
-        if not self.free(base, back, own):
+        if not force and not self.free(base, back, own):
             return None
         return lambda: self.viewed(node, base, back, f"{name}.v")[0]
 
@@ -397,34 +385,54 @@ class _Views(Sweep):
             return None
         keep = _trailing_axes(node)
         base, view = self.view_of[x]
-        if keep is None or not _keeps_trailing(view, keep):
+        if keep is None:
             return None
+        inner: View | None = None
+        outer: View | None = view
+        if not _keeps_trailing(view, keep):
+            parts = _split_lead(view, keep)
+            if parts is None:
+                return None
+            inner, outer = parts
         views = []
         for o in node.outputs:
             shape = self.b.types[o].shape
-            tail = shape[len(shape) - keep :]
-            lead = _with_tail(view, keep, tail)
+            lead = _with_tail(outer, keep, shape[len(shape) - keep :])
             if lead is None:
                 return None
             views.append(lead)
-        return self.sunk(node, [base, *node.inputs[1:]], dict(node.attrs), views)
+        value = base if inner is None else self.viewed(node, base, inner, f"{x}.v")[0]
+        return self.sunk(node, [value, *node.inputs[1:]], dict(node.attrs), views)
 
     def sink_batched(self, node: Node) -> Sequence[str] | None:
         """matmul and attention on operands whose batch axes are viewed alike."""
-        if any(i is not None for i in node.inputs[3:]):
+        operands = [i for i in node.inputs[:3] if i is not None]
+        if any(self.b.types[i].rank > 2 for i in node.inputs[3:] if i is not None):
+            return None  # a mask with batch axes of its own
+        if any(i not in self.view_of for i in operands):
             return None
-        found = [self.view_of.get(i) for i in node.inputs if i is not None]
-        if any(f is None for f in found):
+        views = [self.view_of[i][1] for i in operands]
+        inner: list[View | None] = [None] * len(views)
+        leads: list[View] = views
+        if any(len(v.base) < 2 or not _keeps_trailing(v, 2) for v in views):
+            parts = [_split_lead(v, 2) for v in views]
+            if any(p is None for p in parts):
+                return None
+            inner = [p[0] for p in parts if p is not None]
+            leads = [p[1] for p in parts if p is not None]
+        same = [None if (p := _lead_part(v, 2)) is None else p.merged() for v in leads]
+        if same[0] is None or any(x != same[0] for x in same[1:]):
             return None
-        views = [f[1] for f in found if f is not None]
-        bases = [f[0] for f in found if f is not None]
-        lead = [None if (p := _lead_part(v, 2)) is None else p.merged() for v in views]
-        if lead[0] is None or any(x != lead[0] for x in lead[1:]):
+        if any(len(v.base) != len(leads[0].base) for v in leads):
             return None
-        if len(views[0].base) < 2 or any(len(v.base) != len(views[0].base) for v in views):
+        out = _with_tail(leads[0], 2, self.b.types[node.name].shape[-2:])
+        if out is None:
             return None
-        out = _with_tail(views[0], 2, self.b.types[node.name].shape[-2:])
-        return None if out is None else self.sunk(node, bases, dict(node.attrs), [out])
+        values = [
+            self.view_of[i][0] if v is None else self.viewed(node, self.view_of[i][0], v, f"{i}.v")[0]
+            for i, v in zip(operands, inner)
+        ]
+        return self.sunk(node, [*values, *node.inputs[3:]], dict(node.attrs), [out])
 
     def sink_gather(self, node: Node) -> Sequence[str] | None:
         """A lookup by viewed indices is a viewed lookup, when axis 0 of the table is gathered."""
@@ -508,8 +516,8 @@ def _pull_const(c: Const, view: View, perm: Sequence[int] | None) -> np.ndarray 
             full.append(size)
         target += full
         final.append(int(np.prod(full)))
-    if np.prod(final) > _CONST_GROWTH * max(arr.size, 1):
-        return None
+    if np.prod(final) != arr.size:
+        return None  # it would have to be repeated
     return _lean(np.broadcast_to(by_base, target).reshape(final))
 
 
@@ -529,7 +537,8 @@ def _trailing_axes(node: Node) -> int | None:
     if len(node.inputs) != 1:
         return None
     s = spec.get(node.op)
-    if s.layout != "axis" or not node.attrs.get("keepdims", True):
+    # Not reductions: what else reads their operand, as norms do, would no longer line up with them.
+    if s.layout != "axis" or "keepdims" in node.attrs:
         return None
     lowest = 0
     for a in s.attrs:
@@ -540,15 +549,42 @@ def _trailing_axes(node: Node) -> int | None:
     return -lowest
 
 
-def _leading(view: View, keep: int) -> Shape | None:
-    """Leading output axes of a reshape that hold what the base's leading axes hold."""
-    rest = dim.product(view.base[: len(view.base) - keep])
-    size: dim.Dim = 1
-    for k, d in enumerate(view.shape):
-        if dim.equal(size, rest) is True and d != 1 and k:
-            return view.shape[:k]
-        size = dim.mul(size, d)
-    return None
+def _split_lead(view: View, keep: int) -> tuple[View, View] | None:
+    """A view as two: one that arranges ``keep`` trailing axes, then one of leading axes only.
+
+    The leading axes in between are the base's, in its order, joined where they travel together; so
+    whatever the whole view makes of the batch (flattened, swapped, with axes of size 1), the first
+    part is the same. None when the second part has nothing to do.
+    """
+    groups = view.groups()
+    if groups is None:
+        return None
+    cut = len(groups) - keep
+    lead = [a for g in groups[:cut] for a in g]
+    tail = [a for g in groups[cut:] for a in g]
+    by_base = sorted(lead)
+    rank = {a: i for i, a in enumerate(by_base)}
+    place = {a: i for i, a in enumerate(lead)}
+    runs: list[list[int]] = []
+    for a in by_base:
+        if runs and a == runs[-1][-1] + 1 and place[a] == place[a - 1] + 1:
+            runs[-1].append(a)
+        else:
+            runs.append([a])
+    ones = next((i for i, d in enumerate(view.base) if d != 1), len(view.base))
+    middle = (1,) * ones + tuple(dim.product(view.atoms[a] for a in r) for r in runs)
+    if middle == view.shape[:cut] and lead == by_base:
+        return None
+    inner = View(view.base, view.atoms, (*by_base, *tail), middle + view.shape[cut:])
+    rest = tuple(d for d in view.shape[cut:] if d != 1)
+    n = len(lead)
+    outer = View(
+        middle + view.shape[cut:],
+        tuple(view.atoms[a] for a in by_base) + rest,
+        (*(rank[a] for a in lead), *range(n, n + len(rest))),
+        view.shape,
+    )
+    return inner, outer
 
 
 def _keeps_trailing(view: View, keep: int) -> bool:

@@ -27,10 +27,17 @@ class Pair(torch.nn.Module):
         return {"total": a.sum(-1) + b, "parts": (a * 2, b - 1)}
 
 
+class Twice(torch.nn.Module):
+    """Something to tidy up."""
+
+    def forward(self, x):
+        return x.transpose(0, 1).transpose(0, 1)
+
+
 def small() -> Any:
     torch.manual_seed(0)
     return torch.nn.Sequential(
-        torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.LayerNorm(8)
+        torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.LayerNorm(8), Twice()
     ).eval()
 
 
@@ -56,7 +63,8 @@ def test_result_says_what_happened(tmp_path: Path) -> None:
     counts = [r.stats[f"nodes_{s}"] for s in ("source", "lowered", "canonical", "fused", "emitted")]
     assert all(n > 0 for n in counts) and counts[-1] == len(ops(out))
     assert set(r.stats["mapping"]) == {n.name for n in r.model.graph.nodes}
-    assert r.stats["convert_seconds"] > 0 and r.trace and r.diagnostics == ()
+    assert r.stats["convert_seconds"] > 0 and r.diagnostics == ()
+    assert r.trace and r.report.trace == r.trace
     assert [s.split(":")[0] for s in stages][:5] == [
         "extract", "lower", "canonicalise and fuse", "emit", "validate",
     ]  # fmt: skip
@@ -140,11 +148,18 @@ def test_examples_in_mappings_are_flattened(tmp_path: Path) -> None:
 
 def test_outputs_are_chosen_by_name(tmp_path: Path) -> None:
     b = np.ones((2, 1), np.float32)
-    whole = ends(convert(Pair().eval(), "onnx", tmp_path / "m.onnx", inputs=(X, b)).artifact)[1]
-    r = convert(
-        Pair().eval(), "onnx", tmp_path / "m.onnx", inputs=(X, b), outputs=[whole[0]], validate=False
-    )
-    assert ends(r.artifact)[1] == whole[:1]
+
+    def run(names: list[str] | None) -> Result:
+        r = convert(Pair().eval(), "onnx", tmp_path / "m.onnx", inputs=(X, b), outputs=names)
+        assert r.report is not None and r.report.verdict == "PASS"
+        return r
+
+    names = ends(run(None).artifact)[1]
+    r = run([names[2], names[0]])
+    assert ends(r.artifact)[1] == [names[2], names[0]]
+    last, first = BACKEND.run(r.artifact, [X, b])
+    np.testing.assert_allclose(last, b - 1)
+    np.testing.assert_allclose(first, X.sum(-1) + b, rtol=1e-6)
 
 
 # -- graph files -----------------------------------------------------------------------------------
@@ -176,6 +191,15 @@ def test_tensor_names_of_a_graph_file(kind: Any, graph_file: Path, tmp_path: Pat
     q, p = np.full((1, 4), 2, np.float32), np.full((1, 4), 5, np.float32)
     z, y = BACKEND.run(r.artifact, [q, p])
     assert (z == 10).all() and (y == 3).all()
+
+
+def test_values_inside_a_graph_file(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Sigmoid()).eval()
+    first = convert(model, "onnx", tmp_path / "in.onnx", inputs=(X,)).artifact
+    inner = onnx.load(first).graph.node[0].output[0]
+    r = convert(first, "onnx", tmp_path / "out.onnx", outputs=[inner])
+    assert ops(r.artifact) == ["Relu"] and ends(r.artifact)[1] == [inner]
+    assert r.report is None and [d.code for d in r.diagnostics] == ["W901"]
 
 
 # -- options ---------------------------------------------------------------------------------------
@@ -239,8 +263,7 @@ def test_rows_of_the_user(tmp_path: Path) -> None:
     row = {k: v for k, v in ROW.items() if k not in ("op", "samples")}
 
     def function(c: Any, node: Any, x: Any, lambd: float = 0.5) -> Any:
-        keep = c.emit("greater", [c.emit("abs", [x]), lambd])
-        return c.emit("where", [keep, x, 0.0])
+        return c.op("where", c.op("greater", c.op("abs", x), lambd), x, 0.0)
 
     for more in (
         {"mappings": [mine]},

@@ -44,7 +44,9 @@ def graph(
     return b.finish([env[o] for o in outputs])
 
 
-def strategy(match: Sequence[str], replace: Sequence[str], inputs: Mapping[str, str], **more: Any) -> Strategy:
+def strategy(
+    match: Sequence[str], replace: Sequence[str], inputs: Mapping[str, str], **more: Any
+) -> Strategy:
     """A strategy from its essential parts."""
     data = {
         "id": "s", "schema": 1, "summary": "for a test", "stage": "canonicalise", "inputs": dict(inputs),

@@ -45,7 +45,12 @@ def test_operands_of_other_ops_do_not_permute() -> None:
 
 def test_alternatives_and_sub_patterns() -> None:
     s = strategy(
-        ["q = c * c | square(c) | pow(c, 2)", "c = x - m", "m = mean(x, axis=a)", "y = mean(q, axis=a)"],
+        [
+            "q = c * c | square(c) | pow(c, 2)",
+            "c = x - m",
+            "m = mean(x, axis=a)",
+            "y = mean(q, axis=a)",
+        ],
         ["y = sum(x, axis=a)"],
         {"x": "float"},
     )
@@ -161,7 +166,7 @@ def test_the_budget_ends_an_attempt() -> None:
     names = "abcdefgh"
     kinds = dict.fromkeys(names, "float")
     s = strategy(["y = ((a + b) + (c + d)) + ((e + f) + (g + h))"], ["y = a"], kinds)
-    g = graph(["y = ((a + b) + (c + d)) + ((e + f) + (g + h))"], {n: (2,) for n in names})
+    g = graph(["y = ((a + b) + (c + d)) + ((e + f) + (g + h))"], dict.fromkeys(names, (2,)))
     assert len(list(matches(s, Work(g), g.outputs[0]))) == 128  # all orders of operands
     match = Match(s, Work(g), budget=50, log=True)
     assert len(list(match.run(g.outputs[0]))) < 128

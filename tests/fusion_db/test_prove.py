@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from fusion_db.prove import ProofReport, prove
 from tests.fusion_db.graphs import strategy
 
 
-@lru_cache(maxsize=None)
+@cache
 def proof(name: str) -> ProofReport:
     return prove(database()[name])
 
@@ -31,7 +31,9 @@ def test_all_proofs_take_less_than_a_minute() -> None:
     reports = [prove(s) for s in database().values()]
     seconds = time.process_time() - start
     instances, negatives = sum(r.instances for r in reports), sum(r.negatives for r in reports)
-    print(f"{len(reports)} strategies: {instances} positive and {negatives} negative graphs, {seconds:.1f} s of CPU")
+    print(
+        f"{len(reports)} strategies: {instances} positive and {negatives} negative graphs, {seconds:.1f} s of CPU"
+    )
     assert seconds < 60
 
 
@@ -100,7 +102,12 @@ def test_an_alternative_that_never_fires_is_caught() -> None:
 
 
 def test_firing_on_a_counter_example_is_caught() -> None:
-    s = strategy(["y = maximum(x, x * k)"], ["y = x"], {"x": "float", "k": "scalar"}, counter=[["y = maximum(x, x * 2)"]])
+    s = strategy(
+        ["y = maximum(x, x * k)"],
+        ["y = x"],
+        {"x": "float", "k": "scalar"},
+        counter=[["y = maximum(x, x * 2)"]],
+    )
     assert "counter-example" in problems(s)
     t = strategy(["y = relu(x)"], ["y = relu(x)"], {"x": "float"}, counter=[["y = rellu(x)"]])
     assert "cannot be built" in problems(t)
@@ -113,7 +120,9 @@ def test_exact_means_bit_for_bit_and_approximate_has_a_bound() -> None:
         )
 
     assert "wrong by" in problems(sums("exact")) and prove(sums("reassociate")).ok
-    rough = strategy(["y = x * 1.001"], ["y = x * 1"], {"x": "float"}, numerics="approximate", rtol=0.01)
+    rough = strategy(
+        ["y = x * 1.001"], ["y = x * 1"], {"x": "float"}, numerics="approximate", rtol=0.01
+    )
     assert prove(rough).ok
     assert "wrong by" in problems(strategy(["y = x * 1.001"], ["y = x * 1"], {"x": "float"}))
 

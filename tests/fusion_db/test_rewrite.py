@@ -82,8 +82,12 @@ def test_larger_patterns_go_first_wherever_they_are() -> None:
 
 
 def test_algebra_runs_last() -> None:
-    tidy = strategy(["y = a + neg(b)"], ["y = a - b"], {"a": "float", "b": "float"}, id="tidy", tags=["algebra"])
-    late = strategy(["y = neg(softplus(neg(x)))"], ["y = log_sigmoid(x)"], {"x": "float"}, id="late")
+    tidy = strategy(
+        ["y = a + neg(b)"], ["y = a - b"], {"a": "float", "b": "float"}, id="tidy", tags=["algebra"]
+    )
+    late = strategy(
+        ["y = neg(softplus(neg(x)))"], ["y = log_sigmoid(x)"], {"x": "float"}, id="late"
+    )
     early = strategy(["y = log1p(exp(x))"], ["y = softplus(x)"], {"x": "float"}, id="early")
     g = graph(["y = z + neg(log1p(exp(neg(x))))"], {"x": (3,), "z": (3,)})
     out, fired = apply(g, [tidy, late, early])
@@ -122,7 +126,11 @@ def test_several_values_that_depend_on_each_other_are_refused() -> None:
         ["c = linear(concat(x, z, axis=0), w)", "a, b = split(c, axis=0, sizes=(2, 2))"],
         {"x": "float[2, k]", "z": "float[2, k]", "w": "const float[k, k]"},
     )
-    free = graph(["a = linear(x, w)", "b = linear(z, w)", "y = a + b"], {"x": (2, 4), "z": (2, 4)}, {"w": (4, 4)})
+    free = graph(
+        ["a = linear(x, w)", "b = linear(z, w)", "y = a + b"],
+        {"x": (2, 4), "z": (2, 4)},
+        {"w": (4, 4)},
+    )
     out, fired = apply(free, [s])
     assert fired == {"s": 1} and error(free, out) < 1e-12
     chain = graph(["a = linear(x, w)", "y = linear(a, w)"], {"x": (2, 4)}, {"w": (4, 4)})
@@ -157,7 +165,12 @@ def test_regions_are_rewritten_and_names_stay_unique() -> None:
         regions.append(r.finish(y))
     y = b.emit("cond", [c, x], regions=regions, name="y")
     g = b.finish(y)
-    expand = strategy(["y = x * sigmoid(x)"], ["h = sigmoid(x)", "y = swish(x + h - h)"], {"x": "float"}, grows=True)
+    expand = strategy(
+        ["y = x * sigmoid(x)"],
+        ["h = sigmoid(x)", "y = swish(x + h - h)"],
+        {"x": "float"},
+        grows=True,
+    )
     for s in (SWISH, expand):
         out, fired = apply(g, [s])
         assert fired == {"s": 2}
@@ -249,10 +262,16 @@ def test_time_grows_with_the_graph_not_faster() -> None:
         start = time.process_time()
         out, fired = apply(g, strategies)
         cost[layers] = time.process_time() - start
-        assert fired["layer_norm"] == fired["gelu"] == layers and set(ops(out)) == {"gelu", "layer_norm", "linear"}
+        assert fired["layer_norm"] == fired["gelu"] == layers and set(ops(out)) == {
+            "gelu",
+            "layer_norm",
+            "linear",
+        }
         settled = time.process_time()
         assert apply(out, strategies)[0] is out
         settled = time.process_time() - settled
-    print(f"{len(g.nodes)} nodes: {cost[700]:.2f} s of CPU with {sum(fired.values())} rewrites, {settled:.2f} s without")
+    print(
+        f"{len(g.nodes)} nodes: {cost[700]:.2f} s of CPU with {sum(fired.values())} rewrites, {settled:.2f} s without"
+    )
     assert cost[700] < 25 * cost[70]
     assert feeds(g)

@@ -88,7 +88,9 @@ def test_mistakes_are_e401_and_named(changes: dict[str, Any], text: str, in_sche
 
 def test_all_mistakes_are_reported_together() -> None:
     with pytest.raises(CirError) as found:
-        load_one(where=["e == 1"], replace=["y = rellu(x)"], match=["y = softmax(x, axis=d) * k * z"])
+        load_one(
+            where=["e == 1"], replace=["y = rellu(x)"], match=["y = softmax(x, axis=d) * k * z"]
+        )
     assert len(found.value.diagnostics) == 3
 
 
@@ -123,7 +125,9 @@ def test_every_preset_names_fuse_strategies() -> None:
 
 def test_select() -> None:
     everything = select("canonicalise", "safe")
-    assert {s.id for s in everything} == {s.id for s in database().values() if s.stage == "canonicalise"}
+    assert {s.id for s in everything} == {
+        s.id for s in database().values() if s.stage == "canonicalise"
+    }
     assert len(select("canonicalise", disable=["gelu"])) == len(everything) - 1
     assert {s.id for s in select("fuse", ["norm"])} == {"group_norm_silu"}
     assert {s.id for s in select("fuse", ["geglu"])} == {"geglu"}

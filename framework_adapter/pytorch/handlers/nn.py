@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,6 +118,10 @@ def adaptive_avg_pool(c: Context, node: SourceNode, self: Value, output_size: An
     axes = [len(shape) - n + i for i in range(n)]
     if all(s == 1 for s in sizes):
         return c.op("mean", self, axis=axes, keepdims=True)
+    kernel = _even_windows(shape[-n:], sizes)
+    if kernel is not None:
+        attrs = {"kernel": kernel, "strides": kernel, "pads": (0,) * (2 * n)}
+        return _batched(c, self, n, lambda x: c.op("avg_pool", x, **attrs))
     x = self
     for a, size in zip(axes, sizes):
         n_in = shape[a]
@@ -130,6 +134,16 @@ def adaptive_avg_pool(c: Context, node: SourceNode, self: Value, output_size: An
             )
         x = _averaged(c, x, a, n_in, size)
     return x
+
+
+def _even_windows(shape: Sequence[Dim], sizes: Sequence[Dim]) -> tuple[int, ...] | None:
+    """The window of the plain pooling that adaptive pooling to ``sizes`` is; None when uneven."""
+    kernel = []
+    for d, size in zip(shape, sizes):
+        if not isinstance(d, int) or not isinstance(size, int) or not size or d % size:
+            return None
+        kernel.append(d // size)
+    return tuple(kernel)
 
 
 def _averaged(c: Context, x: Value, a: int, n: int, size: int) -> Value:
@@ -156,6 +170,10 @@ def adaptive_max_pool(c: Context, node: SourceNode, self: Value, output_size: An
     axes = [len(shape) - n + i for i in range(n)]
     if all(s == 1 for s in sizes):
         return c.op("amax", self, axis=axes, keepdims=True), None
+    kernel = _even_windows(shape[-n:], sizes)
+    if kernel is not None:
+        attrs = {"kernel": kernel, "strides": kernel, "pads": (0,) * (2 * n), "dilations": (1,) * n}
+        return _batched(c, self, n, lambda x: c.op("max_pool", x, **attrs)), None
     x = self
     for a, size in zip(axes, sizes):
         n_in = shape[a]
