@@ -95,7 +95,9 @@ def blamed(
         s.example is not None or all(isinstance(d, int) for d in s.shape) for s in given
     )
     by_name = len(given) > 1 and any(s.name for s in given)  # how to call it is not known here
-    if exc.code not in ("E105", "E202") or not known or by_name or isinstance(model, (str, Path)):
+    is_path = isinstance(model, (str, Path))  # an E105 of a file is about the file
+    suspect = exc.code == "E202" or (exc.code == "E105" and not is_path)
+    if not suspect or not known or by_name:
         return exc
     from framework_adapter.options import feeds_for
 

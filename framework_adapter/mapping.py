@@ -291,7 +291,10 @@ class MappingTable:
             return self
         rows = dict(self.rows)
         for op, given in custom.items():
-            raw = {"handler": given} if callable(given) else dict(given)
+            raw = {"handler": given} if callable(given) else given
+            if not isinstance(raw, Mapping):
+                what = f"row {op}: needs fields such as args and emit, or a function"
+                raise error("E203", what, where="custom_ops_mapping")
             row = Row((op,), {"op": op, **raw}, "custom_ops_mapping", self.room)
             row.check()
             rows[op] = row
@@ -344,6 +347,8 @@ def _file_rows(path: Path, room: str, found: Collector) -> Iterable[Row]:
             raise ValueError("a table file has the keys framework, family, rows")
         if data["framework"] != room:
             raise ValueError(f"framework is {data['framework']!r}, the folder's is {room!r}")
+        if not isinstance(data["rows"], list):
+            raise ValueError("rows is not a list")
     except (ValueError, UnicodeDecodeError, RecursionError) as exc:
         found.add("E203", f"{path.name}: {exc}", where=str(path))
         return

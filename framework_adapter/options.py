@@ -65,7 +65,8 @@ def _spec(name: str | None, value: Any) -> InputSpec:
     try:
         dtype = dt.from_numpy(arr.dtype)
     except ValueError as exc:
-        raise error("E103", f"example input {name or ''!r}: {exc}") from exc
+        what = f"example input {name!r}" if name else "an example input"
+        raise error("E103", f"{what}: {exc}", fix="pass arrays or tensors of numbers") from exc
     return InputSpec(name, dtype, tuple(int(d) for d in arr.shape), arr)
 
 
@@ -129,7 +130,9 @@ def _with_symbols(specs: list[InputSpec], dynamic: Any) -> list[InputSpec]:
         for axis, symbol in (axes or {}).items():
             if not -len(shape) <= int(axis) < len(shape):
                 raise error(
-                    "E103", f"dynamic_shapes[{key!r}]: axis {axis} of a rank-{len(shape)} input"
+                    "E103",
+                    f"dynamic_shapes[{key!r}]: axis {axis} of a rank-{len(shape)} input",
+                    fix=f"name an axis from {-len(shape)} to {len(shape) - 1}",
                 )
             shape[int(axis)] = symbol if isinstance(symbol, str) else f"d{index}_{axis}"
         out[index] = replace(out[index], shape=tuple(shape))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -330,17 +330,19 @@ def select(
     found = Collector()
     for path in extra:
         for s in load(path).values():
-            _must_prove(s)
+            _must_prove(s, path)
             db[s.id] = s
             on.add(s.id)
     if isinstance(preset, str):
         on |= set(presets().get(preset, ()))
         if preset not in presets():
-            found.add("E401", f"unknown preset {preset!r}{nearest(preset, presets())}")
+            what = f"unknown preset {preset!r}{nearest(preset, presets())}"
+            found.add("E401", what, fix=f"use one of: {', '.join(presets())}")
     else:
         tags = {t for s in db.values() for t in s.tags}
         for name in sorted(set(preset) - set(db) - tags):
-            found.add("E401", f"no strategy or tag {name!r}{nearest(name, {*db, *tags})}")
+            what = f"no strategy or tag {name!r}{nearest(name, {*db, *tags})}"
+            found.add("E401", what, fix="fusion_db/CATALOG.md lists all strategies")
         on |= set(preset)
     for name in sorted(off - set(db)):
         found.add("E401", f"no strategy {name!r} to disable{nearest(name, db)}")
@@ -356,8 +358,11 @@ def select(
     ]
 
 
-def _must_prove(strategy: Strategy) -> None:
+def _must_prove(strategy: Strategy, path: Path) -> None:
     """Raise E402 unless an outside strategy proves itself."""
     from fusion_db.prove import prove
 
-    prove(strategy).raise_errors()
+    fix = f"correct it until it proves itself: python -m fusion_db.prove {path}"
+    problems = [replace(d, where=str(path), fix=fix) for d in prove(strategy).problems]
+    if problems:
+        raise CirError(problems)

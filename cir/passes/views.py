@@ -271,11 +271,8 @@ class _Views(Sweep):
             return lambda: self.sunk_by[name][0]
         base, own = self.base(name)
         shape = self.b.types[name].shape
-        if all(d == 1 for d in shape):
-            if not shape:
-                return lambda: name
-            scalar = own.reshape(())
-            return (lambda: self.viewed(node, base, scalar, f"{name}.s")[0]) if scalar else None
+        if not shape:
+            return lambda: name
         if name in self.b.consts:
             arr = _pull_const(self.b.consts[name], view, perm)
             if arr is None:
@@ -412,14 +409,14 @@ class _Views(Sweep):
         if any(i not in self.view_of for i in operands):
             return None
         views = [self.view_of[i][1] for i in operands]
-        inner: list[View | None] = [None] * len(views)
-        leads: list[View] = views
-        if any(len(v.base) < 2 or not _keeps_trailing(v, 2) for v in views):
-            parts = [_split_lead(v, 2) for v in views]
-            if any(p is None for p in parts):
+        inner: list[View | None] = []
+        leads: list[View] = []
+        for v in views:
+            parts = (None, v) if _keeps_trailing(v, 2) else _split_lead(v, 2)
+            if parts is None:
                 return None
-            inner = [p[0] for p in parts if p is not None]
-            leads = [p[1] for p in parts if p is not None]
+            inner.append(parts[0])
+            leads.append(parts[1])
         same = [None if (p := _lead_part(v, 2)) is None else p.merged() for v in leads]
         if same[0] is None or any(x != same[0] for x in same[1:]):
             return None

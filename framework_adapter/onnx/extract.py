@@ -160,7 +160,11 @@ class _Reader:
         if unknown := [n for n in by_name if n not in names]:
             raise error("E103", f"the model has no input {unknown[0]!r}", nearest=", ".join(names))
         if len(specs) > len(given):
-            raise error("E103", f"{len(specs)} inputs are given, the model has {len(given)}")
+            raise error(
+                "E103",
+                f"{len(specs)} inputs are given, the model has {len(given)}",
+                nearest=", ".join(names),
+            )
         out: dict[str, TensorType] = {}
         for i, info in enumerate(given):
             spec = by_name.get(info.name) or (
@@ -170,7 +174,9 @@ class _Reader:
             if spec is not None:
                 if spec.dtype != t.dtype:
                     raise error(
-                        "E103", f"input {info.name!r} is {t.dtype} in the model, not {spec.dtype}"
+                        "E103",
+                        f"input {info.name!r} is {t.dtype} in the model, not {spec.dtype}",
+                        fix=f"pass {t.dtype}",
                     )
                 t = TensorType(t.dtype, spec.shape)
             out[info.name] = t

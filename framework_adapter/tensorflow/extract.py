@@ -164,6 +164,7 @@ def _refined(own: InputSpec, given: InputSpec) -> InputSpec:
             "E103",
             f"{where} has rank {len(own.shape)}, shape {given.shape} was given",
             why="TensorFlow images are laid out as [batch, height, width, channels]",
+            fix=f"pass a tensor of rank {len(own.shape)}",
         )
     for axis, (o, g) in enumerate(zip(own.shape, given.shape)):
         if o != -1 and o != g:
@@ -171,6 +172,7 @@ def _refined(own: InputSpec, given: InputSpec) -> InputSpec:
                 "E103",
                 f"{where} has size {o} on axis {axis}, {g!r} was given",
                 why="the model was built with that size",
+                fix=f"pass size {o} on axis {axis}",
             )
     return InputSpec(own.name, own.dtype, given.shape, given.example)
 
@@ -207,7 +209,7 @@ def _select(
         if found is None:
             near = difflib.get_close_matches(name, [*known, *dict.fromkeys(modules.values())], 1)
             raise error(
-                "E100",
+                "E103",
                 f"no output or layer {name!r}",
                 nearest=near[0] if near else ", ".join(known),
             )

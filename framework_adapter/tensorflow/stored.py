@@ -187,7 +187,8 @@ def _parse(path: Path, message: Any) -> Any:
         raise error("E101", f"cannot read {path}", why=str(exc)) from exc
     except Exception as exc:  # protobuf's DecodeError
         what = f"{path.name} is not a valid {type(message).__name__}"
-        raise error("E105", what, why=str(exc)) from exc
+        fix = "save the model again, as a SavedModel folder or a .keras file"
+        raise error("E105", what, where=str(path), why=str(exc), fix=fix) from exc
     return message
 
 

@@ -224,7 +224,7 @@ def test_outputs_by_name_tensor_or_layer() -> None:
     assert [n.op for n in source.nodes if n.outputs[0] == source.outputs[1]] == ["BiasAdd"]
     with pytest.raises(CirError) as caught:
         FRONTEND.extract(model, None, outputs=["stam"])
-    assert caught.value.code == "E100" and "stem" in str(caught.value)
+    assert caught.value.code == "E103" and "stem" in str(caught.value)
 
 
 def test_dead_nodes_and_noise_are_dropped(agree: Callable[..., Any]) -> None:
