@@ -16,8 +16,37 @@ from cir.graph import NO_META, Const, Graph, Meta, Node, TensorType
 
 #: Ops whose reference also computes on SymInt objects: shape arithmetic stays known while building.
 _SHAPE_OPS = frozenset(
-    "reshape transpose gather slice concat split add sub mul floordiv mod neg cast prod sum maximum "
-    "minimum expand tile where equal less greater identity abs amax amin arange clip".split()
+    (
+        "reshape",
+        "transpose",
+        "gather",
+        "slice",
+        "concat",
+        "split",
+        "add",
+        "sub",
+        "mul",
+        "floordiv",
+        "mod",
+        "neg",
+        "cast",
+        "prod",
+        "sum",
+        "maximum",
+        "minimum",
+        "expand",
+        "tile",
+        "where",
+        "equal",
+        "less",
+        "greater",
+        "identity",
+        "abs",
+        "amax",
+        "amin",
+        "arange",
+        "clip",
+    )
 )
 #: Above this many elements a value is data, not shape arithmetic.
 _KNOWN_LIMIT = 64
@@ -93,10 +122,8 @@ class Builder:
                 self._symbols.add(d)
         return name
 
-    def const(
-        self, value: Any, name: str | None = None, dtype: dt.DType | None = None
-    ) -> str:
-        """Add a constant (array, number or Const) and return its name; unnamed scalars are shared."""
+    def const(self, value: Any, name: str | None = None, dtype: dt.DType | None = None) -> str:
+        """Add a constant (array, number, Const), return its name; unnamed scalars are shared."""
         c = value if isinstance(value, Const) else Const.of(_as_array(value, dtype), dtype)
         if name is None and c.size == 1:
             key = (str(c.type), c.numpy().tobytes().hex())
@@ -236,17 +263,24 @@ class Builder:
     def finish(self, outputs: Iterable[str]) -> Graph:
         """The graph with these outputs."""
         return Graph(
-            self.name, tuple(self.inputs), tuple(outputs), tuple(self.nodes), self.types, self.consts
+            self.name,
+            tuple(self.inputs),
+            tuple(outputs),
+            tuple(self.nodes),
+            self.types,
+            self.consts,
         )
 
     @classmethod
     def resume(cls, graph: Graph) -> Builder:
-        """A builder that holds a graph's inputs, constants, types and names, but none of its nodes."""
+        """A builder with a graph's inputs, constants, types and names, but none of its nodes."""
         b = cls(graph.name)
         b.inputs = list(graph.inputs)
         b.types = dict(graph.types)
         b.consts = dict(graph.consts)
         b._names = dict.fromkeys(graph.types, 0)
+        for region in graph.regions():
+            b._names.update(dict.fromkeys(region.types, 0))
         b._symbols = set(graph.symbols())
         return b
 

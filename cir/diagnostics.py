@@ -1,7 +1,8 @@
 """Diagnostics: every problem is collected, coded, placed and comes with a next step.
 
-A code's page is ``cir/errors/CODE.md``. Families: E1xx input and extraction, E2xx lowering, E3xx IR and
-verification, E4xx strategies, E5xx legalising and emission, E6xx precision, E9xx environment; W... warn.
+A code's page is ``cir/errors/CODE.md``. Families: E1xx input and extraction, E2xx lowering, E3xx
+IR and verification, E4xx strategies, E5xx legalising and emission, E6xx precision, E9xx
+environment; W... warn.
 """
 
 from __future__ import annotations

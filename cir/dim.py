@@ -1,9 +1,9 @@
 """Symbolic dimensions: integer expressions over + - * // % min max in one canonical spelling.
 
-A dim is an ``int`` or a canonical expression string such as ``"2*seq + 1"``. Internally an expression is
-a polynomial: a mapping from a monomial (a sorted tuple of atoms) to an integer coefficient; an atom is a
-symbol or an opaque ``//``, ``%``, ``min`` or ``max`` term over canonical operands. Symbols stand for
-integers >= 0 (sizes of axes).
+A dim is an ``int`` or a canonical expression string such as ``"2*seq + 1"``. Internally an
+expression is a polynomial: a mapping from a monomial (a sorted tuple of atoms) to an integer
+coefficient; an atom is a symbol or an opaque ``//``, ``%``, ``min`` or ``max`` term over canonical
+operands. Symbols stand for integers >= 0 (sizes of axes).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -32,7 +32,7 @@ CLASSES: dict[str, frozenset[DType]] = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def to_numpy(dtype: DType) -> np.dtype:
     """NumPy dtype of a dtype name. Raises ValueError for an unknown name."""
     if dtype not in ALL:

@@ -1,4 +1,5 @@
-"""The expression language of attributes, guards and dims: a closed subset of Python, never ``eval``.
+"""The expression language of attributes, guards and dims: a closed subset of Python, never
+``eval``.
 
 Numbers, strings, booleans, None, names, tuples, subscripts, arithmetic, comparisons, and/or/not,
 conditional expressions, ``.rank .dtype .shape`` of a value, and calls of the functions listed in

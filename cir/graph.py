@@ -147,9 +147,9 @@ class Node:
 class Graph:
     """A region: inputs, nodes in topological order, outputs.
 
-    ``types`` has an entry for each input, constant and node output; ``consts`` maps constant names to
-    data. Names are unique across a graph and its regions. Regions are isolated: a region sees its own
-    inputs and its own constants only.
+    ``types`` has an entry for each input, constant and node output; ``consts`` maps constant names
+    to data. Names are unique across a graph and its regions. Regions are isolated: a region sees
+    its own inputs and its own constants only.
     """
 
     name: str
@@ -189,6 +189,13 @@ class Graph:
             for region in node.regions:
                 yield from region.walk()
 
+    def regions(self) -> Iterator[Graph]:
+        """Every region below this graph, nested ones included."""
+        for node in self.nodes:
+            for region in node.regions:
+                yield region
+                yield from region.regions()
+
     def symbols(self) -> frozenset[str]:
         """Dimension symbols that occur in any type."""
         found: set[str] = set()
@@ -210,7 +217,8 @@ class Range:
 
 @dataclass(frozen=True)
 class Model:
-    """A graph with what surrounds it: symbol ranges, state pairs (input name, output name), metadata.
+    """A graph with what surrounds it: symbol ranges, state pairs (input name, output name),
+    metadata.
 
     ``meta`` is a JSON-like mapping for provenance; it takes no part in any digest.
     """

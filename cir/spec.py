@@ -3,11 +3,12 @@
     @op("softmax(x; axis: axis = -1)", domain="float", infer=same_as(0), layout="axis")
     def softmax(x, *, axis): ...          # the body is the reference, float64-capable numpy
 
-Signature grammar: tensor inputs before ``;`` (``x?`` optional, ``*xs`` variadic), typed attributes with
-defaults after it, results after ``->`` (default one; ``*ys`` when attributes set their number).
-Attribute kinds: ``int float bool str dtype ints floats dims dim axis axes`` and ``float?`` (may be None).
-``axis`` and ``axes`` count from the end of the first input (negative) in canonical form; ``axes`` is
-sorted. ``dims`` are ints or symbolic expressions.
+Signature grammar: tensor inputs before ``;`` (``x?`` optional, ``*xs`` variadic), typed attributes
+with defaults after it, results after ``->`` (default one; ``*ys`` when attributes set their
+number). Attribute kinds: ``int float bool str dtype ints floats dims dim axis axes`` and
+``float?`` (may be None).
+``axis`` and ``axes`` count from the end of the first input (negative) in canonical form; ``axes``
+is sorted. ``dims`` are ints or symbolic expressions.
 """
 
 from __future__ import annotations
@@ -198,7 +199,8 @@ class OpSpec:
         unknown = given.keys() - self.attr_map.keys()
         if unknown:
             known = ", ".join(a.name for a in self.attrs) or "none"
-            raise InferError(f"{self.name} has no attribute {sorted(unknown)[0]!r}; it has: {known}")
+            wrong = sorted(unknown)[0]
+            raise InferError(f"{self.name} has no attribute {wrong!r}; it has: {known}")
         out: dict[str, Any] = {}
         for spec in self.attrs:
             if spec.name in given:
@@ -232,12 +234,13 @@ def op(
         signature: see the module docstring.
         infer: (input types, canonical attributes, context) -> output types; raises InferError.
         domain: dtype class (``cir.dtype.CLASSES`` or a dtype) of all inputs, or by input name.
-        layout: ``elementwise`` | ``axis`` (attributes of kind axis/axes move with the data, rank kept)
-            | ``per_axis:ATTR`` (ATTR holds k entries for each axis, in k runs) | ``view`` | ``opaque``.
+        layout: ``elementwise`` | ``axis`` (attributes of kind axis/axes move with the data, the
+            rank stays) | ``per_axis:ATTR`` (ATTR holds k entries for each axis, in k runs) |
+            ``view`` | ``opaque``.
         commutative: the two inputs may be swapped.
         decomposition: statements over the signature's names; the last one's target is the result.
         regions: names of the op's regions.
-        samples: ``{"inputs": ["float32[2,3]", ...], attr: value, ...}``: the op's own test instances.
+        samples: ``{"inputs": ["float32[2,3]", ...], attr: value, ...}``: the op's own tests.
     """
 
     def register(fn: Callable[..., Any]) -> Callable[..., Any]:

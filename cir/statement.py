@@ -1,9 +1,10 @@
-"""Statements: Python-shaped lines such as ``y = layer_norm(x, g, b, epsilon=1e-5)``, parsed, never run.
+"""Statements: Python-shaped lines such as ``y = layer_norm(x, g, b, epsilon=1e-5)``, parsed, never
+run.
 
-Decompositions, mapping rows and strategies are lists of them. Positional arguments are values: names,
-number literals, nested calls, infix ``+ - * / // % ** @ < <= > >= == != ~``, and ``a if t else b``.
-Keyword arguments and tests ``t`` are attribute expressions of ``cir.expr``. ``|`` separates
-alternatives (in patterns only).
+Decompositions, mapping rows and strategies are lists of them. Positional arguments are values:
+names, number literals, nested calls, infix ``+ - * / // % ** @ < <= > >= == != ~``, and ``a if t
+else b``. Keyword arguments and tests ``t`` are attribute expressions of ``cir.expr``. ``|``
+separates alternatives (in patterns only).
 """
 
 from __future__ import annotations
@@ -206,7 +207,8 @@ def instantiate(
         ``add sub mul div`` leaves the other operand as the result.
 
     Raises:
-        StatementError, ExprError: the lines are wrong; CirError E304: an op does not take its operands.
+        StatementError, ExprError: the lines are wrong; CirError E304: an op does not take its
+        operands.
     """
     env: dict[str, Any] = dict(values)
     run = _Run(builder, env, attrs or {}, functions, macros or {}, meta)

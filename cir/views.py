@@ -1,9 +1,10 @@
 """View algebra: any chain of reshape and transpose as one value, with a unique shortest spelling.
 
-A view is described by atoms. Factor the axes of the base into the smallest sizes that the chain ever
-separates (size-1 axes carry no data and are left out); then a view is a permutation of the atoms plus the
-output shape. Atoms that travel together are merged, so equal views have equal descriptions, however they
-were spelled: ``flatten(2).transpose(1, 2)`` of NCHW equals ``transpose(0, 2, 3, 1)`` then a reshape.
+A view is described by atoms. Factor the axes of the base into the smallest sizes that the chain
+ever separates (size-1 axes carry no data and are left out); then a view is a permutation of the
+atoms plus the output shape. Atoms that travel together are merged, so equal views have equal
+descriptions, however they were spelled: ``flatten(2).transpose(1, 2)`` of NCHW equals
+``transpose(0, 2, 3, 1)`` then a reshape.
 """
 
 from __future__ import annotations

@@ -31,9 +31,7 @@ def decompose(graph: Graph, legal: Callable[[Node, Graph], bool]) -> Graph:
         values = dict.fromkeys((p.name for p in op.inputs), None)
         values.update(zip((p.name for p in op.inputs), node.inputs))
         s.b.release(node.outputs)
-        env = instantiate(
-            op.decomposition, s.b, values, node.attrs, name=node.name, meta=node.meta
-        )
+        env = instantiate(op.decomposition, s.b, values, node.attrs, name=node.name, meta=node.meta)
         return [str(env[o]) for o in op.outputs]
 
     while True:

@@ -23,7 +23,9 @@ def expand_einsum(graph: Graph) -> Graph:
             return None
         return _Einsum(s, node).expand()
 
-    return Sweep(graph).run(visit) if any(n.op == "einsum" or n.regions for n in graph.nodes) else graph
+    if not any(n.op == "einsum" or n.regions for n in graph.nodes):
+        return graph
+    return Sweep(graph).run(visit)
 
 
 class _Einsum:
@@ -55,7 +57,8 @@ class _Einsum:
         terms = left.split(",")
         ranks = [self.s.b.types[i].rank for i in self.node.inputs if i is not None]
         spare = [c for c in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if c not in text]
-        extra = max([r - len(t.replace("...", "")) for r, t in zip(ranks, terms) if "..." in t] + [0])
+        gaps = [r - len(t.replace("...", "")) for r, t in zip(ranks, terms) if "..." in t]
+        extra = max(gaps, default=0)
         dots = "".join(spare[:extra])
         filled = []
         for t, r in zip(terms, ranks):
@@ -63,7 +66,8 @@ class _Einsum:
             filled.append(t.replace("...", dots[len(dots) - n :] if n else ""))
         if not arrow:
             joined = "".join(filled)
-            right = dots + "".join(sorted(c for c in set(joined) if joined.count(c) == 1 and c not in dots))
+            once = sorted(c for c in set(joined) if joined.count(c) == 1 and c not in dots)
+            right = dots + "".join(once)
         else:
             right = right.replace("...", dots)
         return (filled, right) if len(terms) == len(ranks) else None
@@ -79,16 +83,15 @@ class _Einsum:
         y = self.emit("sum", [x], {"axis": gone, "keepdims": False})
         return y, "".join(c for c in label if c in keep)
 
-    def pair(
-        self, x: str, a: str, y: str, b: str, keep: set[str], out: str
-    ) -> tuple[str, str]:
+    def pair(self, x: str, a: str, y: str, b: str, keep: set[str], out: str) -> tuple[str, str]:
         x, a = self.reduce(x, a, keep | set(b))
         y, b = self.reduce(y, b, keep | set(a))
         batch = [c for c in a if c in b and c in keep]
         contract = [c for c in a if c in b and c not in keep]
         left = [c for c in a if c not in b]
         right = [c for c in b if c not in a]
-        if left and right and set(left + right) <= set(out) and out.index(right[0]) < out.index(left[0]):
+        both = bool(left and right) and set(left + right) <= set(out)
+        if both and out.index(right[0]) < out.index(left[0]):
             return self.pair(y, b, x, a, keep, out)
         if not contract:
             return self.outer(x, a, y, b)

@@ -29,8 +29,9 @@ def _moves(node: Node, shape: Shape, perm: tuple[int, ...]) -> bool:
 def channels_first_interface(graph: Graph) -> Graph:
     """Drop the transposes at the graph's edges.
 
-    An input of rank 3 or more that is only ever read through one transpose to channels-first becomes
-    a channels-first input; an output that a transpose to channels-last computes becomes its operand.
+    An input of rank 3 or more that is only ever read through one transpose to channels-first
+    becomes a channels-first input; an output that a transpose to channels-last computes becomes
+    its operand.
     """
     types = dict(graph.types)
     alias: dict[str, str] = {}
@@ -65,7 +66,7 @@ def channels_first_interface(graph: Graph) -> Graph:
 
 
 def is_entry(graph: Graph, node: Node) -> bool:
-    """Whether a node transposes a graph input to channels-first: there the network proper begins."""
+    """Whether a node transposes a graph input to channels-first: there the network begins."""
     x = node.inputs[0] if node.inputs else None
     if x not in graph.inputs or graph.types[x].rank < 3:
         return False
@@ -78,7 +79,7 @@ def delayed_inputs(graph: Graph) -> list[str]:
 
 
 def _delayed(graph: Graph, name: str) -> bool:
-    """Whether a value meets a transpose to channels-first behind at least one op that lets it pass."""
+    """Whether a value meets a transpose to channels-first behind an op that lets it pass."""
     t = graph.types[name]
     perm = _to_first(t.rank)
     pending, seen = [name], {name}

@@ -17,7 +17,9 @@ from cir.passes.cuts import cut_by_slice, cut_by_split
 from cir.passes.operands import adds_ones, lean_operands
 from cir.passes.sweep import Sweep, map_regions
 
-_REDUCTIONS = frozenset("sum mean prod amax amin any all argmax argmin logsumexp".split())
+_REDUCTIONS = (
+    "sum", "mean", "prod", "amax", "amin", "any", "all", "argmax", "argmin", "logsumexp",
+)  # fmt: skip
 Result = Sequence[str] | None
 
 
@@ -323,4 +325,3 @@ _RULES: dict[str, Callable[[Sweep, Node], Result]] = {
     "mean": _mean_over_merged,
     "sum": _mean_over_merged,
 }
-

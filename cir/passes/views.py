@@ -1,9 +1,9 @@
 """View normal form: chains of reshape and transpose become one shortest chain and sink downward.
 
-A view moves past every op that does not care: elementwise ops (their other operands are rearranged the
-other way, when that is free), ops along axes (the axes are renamed), and ops that only touch trailing
-axes (linear, layer_norm, softmax, matmul). What is left stands where the layout matters, so networks
-written channels-first and channels-last reach the same graph.
+A view moves past every op that does not care: elementwise ops (their other operands are rearranged
+the other way, when that is free), ops along axes (the axes are renamed), and ops that only touch
+trailing axes (linear, layer_norm, softmax, matmul). What is left stands where the layout matters,
+so networks written channels-first and channels-last reach the same graph.
 """
 
 from __future__ import annotations
@@ -11,16 +11,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from cir import dim, spec
+from cir import spec
 from cir.graph import Const, Graph, Node
 from cir.passes.interface import delayed_inputs, is_entry
 from cir.passes.sweep import Sweep, map_regions
-from cir.views import Shape, View
-
-#: op -> number of trailing axes of the first input that the op needs as they are.
-_TRAILING = {"linear": 1}
+from cir.passes.viewparts import (
+    as_transpose,
+    keeps_trailing,
+    lead_part,
+    pull_const,
+    split_lead,
+    step_of,
+    trailing_axes,
+    transposed_view,
+    transposes,
+    with_tail,
+)
+from cir.views import View
 
 
 def sink_views(graph: Graph) -> Graph:
@@ -51,7 +58,7 @@ class _Views(Sweep):
             self.changed = True
         return self.run(lambda _, node: self.visit(node))
 
-    # -- views --------------------------------------------------------------------------------------
+    # -- views ------------------------------------------------------------------------------------
     def base(self, name: str) -> tuple[str, View]:
         """The value behind a value's views, and the view."""
         found = self.view_of.get(name)
@@ -69,7 +76,7 @@ class _Views(Sweep):
         node = self.producer(name)
         if node is not None and node.op == "transpose" and node.inputs[0] is not None:
             return node.inputs[0], tuple(node.attrs["perm"])
-        perm = _as_transpose(found[1]) if found is not None else None
+        perm = as_transpose(found[1]) if found is not None else None
         return (found[0], perm) if found is not None and perm is not None else None
 
     def viewed(self, node: Node, base: str, view: View, out: str) -> list[str]:
@@ -108,12 +115,12 @@ class _Views(Sweep):
         if not steps or (base, tuple(steps)) in self.cache:
             return False
         value = node.inputs[0]
-        chain: list[tuple[str, Any]] = [_step(node)]
+        chain: list[tuple[str, Any]] = [step_of(node)]
         while value != base:
             before = self.producer(value)
             if before is None or before.op not in ("reshape", "transpose"):
                 return False
-            chain.insert(0, _step(before))
+            chain.insert(0, step_of(before))
             value = before.inputs[0]
         return chain == steps
 
@@ -152,7 +159,7 @@ class _Views(Sweep):
             rank = self.b.types[x].rank
             back = View.identity(self.b.types[node.name].shape).transpose((0, *range(2, rank), 1))
             self.entry[node.name] = (x, back)
-            return None  # a base of its own: it stays at the input instead of sinking to the first conv
+            return None  # a base of its own: it stays at the input, it does not sink
         base, view = self.base(x)
         out = self._step(view, node)
         if out is None:  # sizes that cannot be proven to line up: a new base starts here
@@ -204,9 +211,9 @@ class _Views(Sweep):
         """Whether a view moves no more data than the one it is taken instead of."""
         if (base, tuple(view.spelling())) in self.cache:
             return True
-        return _transposes(view) <= _transposes(instead)
+        return transposes(view) <= transposes(instead)
 
-    # -- elementwise --------------------------------------------------------------------------------
+    # -- elementwise ------------------------------------------------------------------------------
     def sink_elementwise(self, node: Node) -> Sequence[str] | None:
         out_shape = self.b.types[node.name].shape
         full = [i for i in node.inputs if i in self.view_of and self.b.types[i].shape == out_shape]
@@ -222,9 +229,9 @@ class _Views(Sweep):
             found = self.transposed(candidate)
             if found is None or len(found[1]) != len(out_shape):
                 continue
-            view = _transposed(out_shape, found[1])
+            view = transposed_view(out_shape, found[1])
             # A reshape that moves axes of size 1 is free; behind the op it may move data.
-            if _transposes(view) and not any(map(self._moves_data, node.inputs)):
+            if transposes(view) and not any(map(self._moves_data, node.inputs)):
                 continue
             out = self._sink_past(node, view, found[1])
             if out is not None:
@@ -235,12 +242,14 @@ class _Views(Sweep):
         for candidate in dict.fromkeys(full):
             found = self.transposed(str(candidate))
             if rank >= 4 and found is not None and found[1] == to_last:
-                return self._sink_past(node, _transposed(out_shape, to_last), to_last, force=True)
+                return self._sink_past(
+                    node, transposed_view(out_shape, to_last), to_last, force=True
+                )
         return None
 
     def _moves_data(self, name: str | None) -> bool:
         if name in self.view_of and name not in self.sunk_by:
-            return _transposes(self.view_of[name][1]) > 0
+            return transposes(self.view_of[name][1]) > 0
         node = self.producer(name)
         return name in self.sunk_by or (node is not None and node.op == "transpose")
 
@@ -274,13 +283,13 @@ class _Views(Sweep):
         if not shape:
             return lambda: name
         if name in self.b.consts:
-            arr = _pull_const(self.b.consts[name], view, perm)
+            arr = pull_const(self.b.consts[name], view, perm)
             if arr is None:
                 return None
             return lambda: self.b.const(Const.of(arr, self.b.types[name].dtype), name=f"{name}.v")
         if shape == view.shape and own.base == view.base and own.spelling() == view.spelling():
             return lambda: base
-        perm = perm or _as_transpose(view)
+        perm = perm or as_transpose(view)
         if perm is None:
             return None
         padded = own.reshape((1,) * (len(perm) - len(shape)) + shape)
@@ -291,7 +300,7 @@ class _Views(Sweep):
             return None
         return lambda: self.viewed(node, base, back, f"{name}.v")[0]
 
-    # -- ops along axes -----------------------------------------------------------------------------
+    # -- ops along axes ---------------------------------------------------------------------------
     def sink_axis(self, node: Node, s: spec.OpSpec) -> Sequence[str] | None:
         first = next(i for i in node.inputs if i in self.view_of)
         found = self.transposed(str(first))
@@ -313,7 +322,7 @@ class _Views(Sweep):
                     attrs[name] = tuple(attrs[name][i] for i in order)
                 attrs[a.name] = tuple(sorted(mapped))
         inputs = [m() for m in moved if m is not None]
-        views = [_transposed(self.b.types[o].shape, perm) for o in node.outputs]
+        views = [transposed_view(self.b.types[o].shape, perm) for o in node.outputs]
         return self.sunk(node, inputs, attrs, views, perm)
 
     def pulled_full(self, name: str | None, perm: Sequence[int], node: Node) -> Any:
@@ -346,7 +355,7 @@ class _Views(Sweep):
         attrs = dict(node.attrs)
         runs = [values[k : k + rank] for k in range(0, len(values), rank)]
         attrs[attr] = tuple(run[perm.index(i)] for run in runs for i in range(rank))
-        view = _transposed(self.b.types[node.name].shape, perm)
+        view = transposed_view(self.b.types[node.name].shape, perm)
         return self.sunk(node, [base, *node.inputs[1:]], attrs, [view], perm)
 
     def sink_expand(self, node: Node) -> Sequence[str] | None:
@@ -359,7 +368,7 @@ class _Views(Sweep):
         shape, target = self.b.types[x].shape, self.b.types[node.name].shape
         base, own = self.base(x)
         groups = own.groups()
-        if len(shape) != len(target) or groups is None or not _transposes(own):
+        if len(shape) != len(target) or groups is None or not transposes(own):
             return None
         grown = [i for i, d in enumerate(shape) if d == 1 and target[i] != 1 and i]
         rest = [i for i in range(len(shape)) if i not in grown]
@@ -368,33 +377,33 @@ class _Views(Sweep):
         for i in grown:
             order.insert(order.index(i - 1) + 1, i)
         moved = own.transpose(order)
-        if _transposes(moved):
+        if transposes(moved):
             return None
         value = self.viewed(node, base, moved, f"{x}.v")[0]
         perm = tuple(order.index(i) for i in range(len(order)))
         attrs = {"shape": tuple(target[i] for i in order)}
-        return self.sunk(node, [value], attrs, [_transposed(target, perm)], perm)
+        return self.sunk(node, [value], attrs, [transposed_view(target, perm)], perm)
 
-    # -- ops on trailing axes -----------------------------------------------------------------------
+    # -- ops on trailing axes ---------------------------------------------------------------------
     def sink_trailing(self, node: Node) -> Sequence[str] | None:
         x = node.inputs[0]
         if x not in self.view_of or any(i in self.view_of for i in node.inputs[1:]):
             return None
-        keep = _trailing_axes(node)
+        keep = trailing_axes(node)
         base, view = self.view_of[x]
         if keep is None:
             return None
         inner: View | None = None
-        outer: View | None = view
-        if not _keeps_trailing(view, keep):
-            parts = _split_lead(view, keep)
+        outer = view
+        if not keeps_trailing(view, keep):
+            parts = split_lead(view, keep)
             if parts is None:
                 return None
             inner, outer = parts
         views = []
         for o in node.outputs:
             shape = self.b.types[o].shape
-            lead = _with_tail(outer, keep, shape[len(shape) - keep :])
+            lead = with_tail(outer, keep, shape[len(shape) - keep :])
             if lead is None:
                 return None
             views.append(lead)
@@ -412,21 +421,23 @@ class _Views(Sweep):
         inner: list[View | None] = []
         leads: list[View] = []
         for v in views:
-            parts = (None, v) if _keeps_trailing(v, 2) else _split_lead(v, 2)
+            parts = (None, v) if keeps_trailing(v, 2) else split_lead(v, 2)
             if parts is None:
                 return None
             inner.append(parts[0])
             leads.append(parts[1])
-        same = [None if (p := _lead_part(v, 2)) is None else p.merged() for v in leads]
+        same = [None if (p := lead_part(v, 2)) is None else p.merged() for v in leads]
         if same[0] is None or any(x != same[0] for x in same[1:]):
             return None
         if any(len(v.base) != len(leads[0].base) for v in leads):
             return None
-        out = _with_tail(leads[0], 2, self.b.types[node.name].shape[-2:])
+        out = with_tail(leads[0], 2, self.b.types[node.name].shape[-2:])
         if out is None:
             return None
         values = [
-            self.view_of[i][0] if v is None else self.viewed(node, self.view_of[i][0], v, f"{i}.v")[0]
+            self.view_of[i][0]
+            if v is None
+            else self.viewed(node, self.view_of[i][0], v, f"{i}.v")[0]
             for i, v in zip(operands, inner)
         ]
         return self.sunk(node, [*values, *node.inputs[3:]], dict(node.attrs), [out])
@@ -439,190 +450,7 @@ class _Views(Sweep):
             return None
         base, view = self.view_of[index]
         tail = self.b.types[table].shape[1:]
-        out = _with_tail(view, 0, tail)
+        out = with_tail(view, 0, tail)
         if out is None:
             return None
         return self.sunk(node, [table, base], dict(node.attrs), [out])
-
-
-def _step(node: Node) -> tuple[str, Any]:
-    return node.op, node.attrs["shape" if node.op == "reshape" else "perm"]
-
-
-def _as_transpose(view: View) -> tuple[int, ...] | None:
-    steps = view.spelling()
-    if len(steps) == 1 and steps[0][0] == "transpose":
-        return tuple(int(p) for p in steps[0][1])
-    # A reshape that only moves size-1 axes is a transpose as well.
-    if len(steps) == 1 and len(view.base) == len(view.shape) and view.is_reshape:
-        ones = [i for i, d in enumerate(view.base) if d == 1]
-        data = [i for i, d in enumerate(view.base) if d != 1]
-        if tuple(view.base[i] for i in data) == tuple(d for d in view.shape if d != 1):
-            return tuple((ones if d == 1 else data).pop(0) for d in view.shape)
-    return None
-
-
-def _transposed(shape: Shape, perm: Sequence[int]) -> View:
-    """The transpose by ``perm`` whose output has this shape."""
-    base: list[Any] = [None] * len(perm)
-    for out_axis, base_axis in enumerate(perm):
-        base[base_axis] = shape[out_axis]
-    return View.identity(tuple(base)).transpose(perm)
-
-
-def _transposes(view: View) -> int:
-    """Transposes that a view costs; reshapes move no data."""
-    return sum(op == "transpose" for op, _ in view.spelling())
-
-
-def _pull_const(c: Const, view: View, perm: Sequence[int] | None) -> np.ndarray | None:
-    """The constant operand of an op on ``view``'s output, rearranged for the op on its base."""
-    groups, base_groups = view.groups(), view.base_groups()
-    arr = c.numpy()
-    if perm is not None:
-        arr = arr.reshape((1,) * (len(perm) - arr.ndim) + arr.shape)
-        arr = arr.transpose([list(perm).index(i) for i in range(len(perm))])
-        return _lean(arr)
-    if groups is None or base_groups is None or arr.ndim > len(groups):
-        return None
-    arr = arr.reshape((1,) * (len(groups) - arr.ndim) + arr.shape)
-    sizes: dict[int, int] = {}
-    for axis, group in enumerate(groups):
-        for atom in group:
-            size = view.atoms[atom]
-            if arr.shape[axis] == 1:
-                sizes[atom] = 1
-            elif isinstance(size, int):
-                sizes[atom] = size
-            else:
-                return None
-    flat = arr.reshape([sizes[a] for a in view.order])
-    by_base = flat.transpose([view.order.index(a) for a in range(len(view.atoms))])
-    target: list[int] = []  # per atom, after growing the ones that share a base axis with full ones
-    final: list[int] = []  # per base axis
-    for group in base_groups:
-        if all(sizes[a] == 1 for a in group):
-            target += [1] * len(group)
-            final.append(1)
-            continue
-        full: list[int] = []
-        for a in group:
-            size = view.atoms[a]
-            if not isinstance(size, int):
-                return None
-            full.append(size)
-        target += full
-        final.append(int(np.prod(full)))
-    if np.prod(final) != arr.size:
-        return None  # it would have to be repeated
-    return _lean(np.broadcast_to(by_base, target).reshape(final))
-
-
-def _lean(arr: np.ndarray) -> np.ndarray:
-    """Without leading axes of size 1, which broadcasting supplies."""
-    while arr.ndim and arr.shape[0] == 1:
-        arr = arr[0]
-    return np.ascontiguousarray(arr)
-
-
-def _trailing_axes(node: Node) -> int | None:
-    """How many trailing axes of the first input an op needs untouched; None when it is not so."""
-    if node.op in _TRAILING:
-        return _TRAILING[node.op]
-    if node.op in ("layer_norm", "rms_norm"):
-        return -int(node.attrs["axis"])
-    if len(node.inputs) != 1:
-        return None
-    s = spec.get(node.op)
-    # Not reductions: what else reads their operand, as norms do, would no longer line up with them.
-    if s.layout != "axis" or "keepdims" in node.attrs:
-        return None
-    lowest = 0
-    for a in s.attrs:
-        if a.kind == "axis":
-            lowest = min(lowest, int(node.attrs[a.name]))
-        elif a.kind == "axes":
-            lowest = min([lowest, *(int(x) for x in node.attrs[a.name])])
-    return -lowest
-
-
-def _split_lead(view: View, keep: int) -> tuple[View, View] | None:
-    """A view as two: one that arranges ``keep`` trailing axes, then one of leading axes only.
-
-    The leading axes in between are the base's, in its order, joined where they travel together; so
-    whatever the whole view makes of the batch (flattened, swapped, with axes of size 1), the first
-    part is the same. None when the second part has nothing to do.
-    """
-    groups = view.groups()
-    if groups is None:
-        return None
-    cut = len(groups) - keep
-    lead = [a for g in groups[:cut] for a in g]
-    tail = [a for g in groups[cut:] for a in g]
-    by_base = sorted(lead)
-    rank = {a: i for i, a in enumerate(by_base)}
-    place = {a: i for i, a in enumerate(lead)}
-    runs: list[list[int]] = []
-    for a in by_base:
-        if runs and a == runs[-1][-1] + 1 and place[a] == place[a - 1] + 1:
-            runs[-1].append(a)
-        else:
-            runs.append([a])
-    ones = next((i for i, d in enumerate(view.base) if d != 1), len(view.base))
-    middle = (1,) * ones + tuple(dim.product(view.atoms[a] for a in r) for r in runs)
-    if middle == view.shape[:cut] and lead == by_base:
-        return None
-    inner = View(view.base, view.atoms, (*by_base, *tail), middle + view.shape[cut:])
-    rest = tuple(d for d in view.shape[cut:] if d != 1)
-    n = len(lead)
-    outer = View(
-        middle + view.shape[cut:],
-        tuple(view.atoms[a] for a in by_base) + rest,
-        (*(rank[a] for a in lead), *range(n, n + len(rest))),
-        view.shape,
-    )
-    return inner, outer
-
-
-def _keeps_trailing(view: View, keep: int) -> bool:
-    return _lead_part(view, keep) is not None and len(view.base) >= keep
-
-
-def _lead_part(view: View, keep: int) -> View | None:
-    """What a view does in front of ``keep`` untouched trailing axes."""
-    if len(view.base) < keep or len(view.shape) < keep:
-        return None
-    if keep and view.base[-keep:] != view.shape[-keep:]:
-        return None
-    tail = tuple(d for d in (view.shape[-keep:] if keep else ()) if d != 1)
-    m = _split_tail(view, len(tail))
-    if m is None or m.atoms[len(m.atoms) - len(tail) :] != tail:
-        return None
-    n = len(m.atoms) - len(tail)
-    if m.order[n:] != tuple(range(n, len(m.atoms))):
-        return None
-    lead_shape = view.shape[: len(view.shape) - keep]
-    lead_base = view.base[: len(view.base) - keep]
-    if dim.equal(dim.product(m.atoms[:n]), dim.product(lead_base)) is not True:
-        return None
-    return View(lead_base, m.atoms[:n], m.order[:n], lead_shape)
-
-
-def _split_tail(view: View, count: int) -> View | None:
-    """The view with atoms that end exactly at its trailing axes (re-reshape splits merged atoms)."""
-    return view.reshape(view.shape) if count else view
-
-
-def _with_tail(view: View, keep: int, tail: Shape) -> View | None:
-    """The same lead view with other trailing axes behind it."""
-    lead = _lead_part(view, keep)
-    if lead is None:
-        return None
-    extra = tuple(d for d in tail if d != 1)
-    n = len(lead.atoms)
-    return View(
-        lead.base + tail,
-        lead.atoms + extra,
-        lead.order + tuple(range(n, n + len(extra))),
-        lead.shape + tail,
-    )

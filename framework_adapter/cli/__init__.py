@@ -19,7 +19,12 @@ Exit codes:
   4 bad input file       5 a package is missing
   6 resource limit     130 interrupted"""
 #: Set before a framework is imported: fewer log lines, and Keras on TensorFlow.
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_v": "3", "KERAS_BACKEND": "tensorflow"}
+QUIET = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "GLOG_v": "3",
+    "TORCH_LOGS": "-all",
+    "KERAS_BACKEND": "tensorflow",
+}
 
 
 class Verbs(TyperGroup):

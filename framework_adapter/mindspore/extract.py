@@ -51,6 +51,7 @@ class MindSporeFrontend:
             inputs: required for a cell. For a file they name its dynamic dims and are checked;
                 without them dynamic dims are called d0, d1, ...
             outputs: names among ``output_names`` to keep, in this order.
+            custom: op ids that the user has rows for; nothing is decomposed here, so unused.
 
         Raises:
             CirError: E101 missing file; E102 training mode; E103 wrong inputs; E105 MindSpore

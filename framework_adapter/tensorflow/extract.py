@@ -47,6 +47,7 @@ class TensorFlowFrontend:
             inputs: shapes and dtypes, which fix or name the sizes that the model leaves open; None
                 uses the model's own, and an open first axis becomes the symbol ``batch``.
             outputs: output names, or names of tensors or Keras layers inside the graph.
+            custom: op ids that the user has rows for; nothing is decomposed here, so unused.
 
         Raises:
             CirError: E101 missing file, E102 training-mode graph, E103 inputs that do not fit,

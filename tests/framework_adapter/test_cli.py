@@ -126,7 +126,7 @@ def test_convert_gives_one_json_object(nets: Path, tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert found["verdict"] == "PASS" and found["artifact"] == "m.cir.json"
     assert found["nodes_emitted"] == 2 and len(found["digest"]) == 64
-    assert (tmp_path / "m.safetensors").exists() or (tmp_path / "m.cir.json").exists()
+    assert (tmp_path / "m.cir.json").is_file()
 
 
 def test_convert_files(files: Path, tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def _without(data: dict[str, Any], key: str) -> dict[str, Any]:
         ("E301", lambda text: json.dumps(_without(json.loads(text), "nodes"))),
         ("E302", lambda text: json.dumps({**json.loads(text), "cir": "7.0"})),
         ("E303", lambda text: json.dumps({**json.loads(text), "outputs": ["nowhere"]})),
-        ("E303", lambda text: text.replace('"gelu"', '"relu"').replace('"input"', '"another"', 1)),
+        ("E303", lambda text: text.replace('["linear"]', '["nowhere"]', 1)),
         ("E304", lambda text: text.replace('"gelu"', '"gelou"')),
     ],
 )
