@@ -13,6 +13,7 @@ from framework_adapter import registry
 from framework_adapter.checks import (
     blamed,
     check_output,
+    check_samples,
     extracted,
     must_validate,
     not_runnable,
@@ -289,6 +290,8 @@ def build(
     # Cheap checks first: a wrong row or strategy is reported before the model is traced.
     check_choices(input_layout=input_layout)
     table = load(frontend.name, mappings, custom_ops_mapping)
+    if mappings:
+        check_samples(table, mappings)
     extra = [Path(p) for p in strategies]
     canonical, fusions = (
         select(stage, fusion, extra=extra, approximate=allow_approximate)

@@ -12,6 +12,7 @@ from framework_adapter import registry
 from framework_adapter.output import refuse_folder
 
 if TYPE_CHECKING:
+    from framework_adapter.mapping import MappingTable
     from framework_adapter.source import Frontend, InputSpec, SourceGraph
 
 
@@ -32,6 +33,18 @@ def check_output(backend: Any, out: Path, validate: str | bool, report: str | Pa
     if report is not None:
         refuse_folder(Path(report))
         registry.require("jinja2", "report")
+
+
+def check_samples(table: MappingTable, paths: Sequence[str | Path]) -> None:
+    """Run the samples of the user's rows, where the framework is here. Raises CirError E204."""
+    from importlib.util import find_spec
+
+    from framework_adapter.samples import prove
+
+    known = registry.FRAMEWORKS.get(table.room)
+    if known is not None and find_spec(known[2]) is not None:
+        origins = {str(Path(p)) for p in paths}
+        prove(table, [row for row in table.unique_rows() if row.origin in origins])
 
 
 def must_validate(validate: str | bool, report: str | Path | None) -> bool:

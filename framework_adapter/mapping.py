@@ -314,27 +314,32 @@ def load(
     Raises:
         CirError E203 (E101 for a missing file): all malformed files and rows.
     """
-    return _load(room, tuple(map(Path, paths))).extended(custom)
+    mine = _rows([Path(p) for p in paths], room, checked=True)
+    return MappingTable(room, {**_own(room), **mine}).extended(custom)
 
 
 @lru_cache(maxsize=8)
-def _load(room: str, extra: tuple[Path, ...]) -> MappingTable:
+def _own(room: str) -> Mapping[str, Row]:
+    folder = Path(__file__).parent / room / "ops"
+    return _rows(sorted(folder.glob("*.json")), room, checked=False)
+
+
+def _rows(paths: Sequence[Path], room: str, checked: bool) -> dict[str, Row]:
     found = Collector()
-    own = sorted((Path(__file__).parent / room / "ops").glob("*.json"))
     rows: dict[str, Row] = {}
-    for paths, checked in ((extra, True), (own, False)):
-        level: dict[str, Row] = {}
-        for row in (r for path in paths for r in _file_rows(path, room, found)):
-            if checked:
+    for row in (r for path in paths for r in _file_rows(path, room, found)):
+        if checked:
+            try:
                 row.check()
-            for op in row.ops:
-                first = level.setdefault(op, row)
-                if first is not row:
-                    where = f"{first.origin}, {row.origin}"
-                    found.add("E203", f"op {op!r} has two rows", where=where)
-        rows = {**level, **rows}
+            except CirError as exc:
+                found.items.extend(exc.diagnostics)
+        for op in row.ops:
+            first = rows.setdefault(op, row)
+            if first is not row:
+                where = f"{first.origin}, {row.origin}"
+                found.add("E203", f"op {op!r} has two rows", where=where)
     found.raise_errors()
-    return MappingTable(room, rows)
+    return rows
 
 
 def _file_rows(path: Path, room: str, found: Collector) -> Iterable[Row]:
@@ -346,7 +351,7 @@ def _file_rows(path: Path, room: str, found: Collector) -> Iterable[Row]:
         if not isinstance(data, dict) or set(data) != {"framework", "family", "rows"}:
             raise ValueError("a table file has the keys framework, family, rows")
         if data["framework"] != room:
-            raise ValueError(f"framework is {data['framework']!r}, the folder's is {room!r}")
+            raise ValueError(f"framework is {data['framework']!r}, {room!r} is wanted")
         if not isinstance(data["rows"], list):
             raise ValueError("rows is not a list")
     except (ValueError, UnicodeDecodeError, RecursionError) as exc:

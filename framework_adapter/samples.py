@@ -8,22 +8,29 @@ A sample is a list of operands; its last element may be an object of attributes 
     numbers, booleans, null, nested lists, other strings (modes, dtype names): themselves
 
 The same text always gives the same data; equal operands of one sample differ.
+
+``python -m framework_adapter.samples FILE...`` runs the samples of table files in the framework and
+through the rows. A room's ``samples.py`` knows how its framework runs one op.
 """
 
 from __future__ import annotations
 
+import importlib
+import json
 import re
+import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cir import dtype as dt
-from cir.diagnostics import error
+from cir.diagnostics import CirError, Collector, error
 from cir.graph import Const, Model, TensorType
 from framework_adapter.lowering import lower
-from framework_adapter.mapping import MappingTable, Row
+from framework_adapter.mapping import MappingTable, Row, load
 from framework_adapter.source import Operand, Ref, SourceGraph, SourceNode
 
 _TENSOR = re.compile(r"(\+?)([a-z0-9_]+)\[([0-9, ]*)\](?:<(\d+))?\Z")
@@ -172,3 +179,75 @@ def check(
         raise error(
             "E204", f"row {row.ops[0]} failed sample {list(sample)}: {problem}", where=row.origin
         )
+
+
+def prove(table: MappingTable, rows: Iterable[Row]) -> list[str]:
+    """Run the samples of rows in the framework and through the rows; one line for each op.
+
+    Raises:
+        CirError: E204 for every op whose sample fails or that takes none of them; E203 for an op
+            that the framework does not have; E901 when the framework is not installed.
+    """
+    from framework_adapter.registry import FRAMEWORKS, require
+
+    _, extra, module = FRAMEWORKS[table.room]
+    require(module, extra)
+    both = importlib.import_module(f"framework_adapter.{table.room}.samples").both
+    found = Collector()
+    lines = []
+    for row in rows:
+        for op in row.ops:
+            count = 0
+            try:
+                for sample in row.samples:
+                    pair = both(table, row, op, sample)
+                    if pair is not None:
+                        check(row, sample, *pair)
+                        count += 1
+                if not count:
+                    raise error("E204", "it takes none of the samples")
+            except CirError as exc:
+                d = exc.diagnostics[0]
+                code = d.code if d.code in ("E203", "E204") else "E204"
+                what = d.what if d.what.startswith("row ") else f"row {op}: {d.what}"
+                fix = d.fix or "correct the row or its samples"
+                found.add(code, what, where=row.origin, why=d.why, fix=fix)
+            lines.append(f"{op}: {count} of {len(row.samples)} samples")
+    found.raise_errors()
+    return lines
+
+
+def _framework(path: Path) -> str:
+    """The framework that a table file names. Raises CirError E101, E104, E203."""
+    from framework_adapter.registry import FRAMEWORKS, frontend
+
+    try:
+        name = json.loads(path.read_text(encoding="utf-8"))["framework"]
+    except OSError as exc:
+        raise error("E101", f"cannot read {path}: {exc.strerror}", fix="check the path") from exc
+    except (ValueError, LookupError, TypeError) as exc:
+        fix = "a table file has the keys framework, family, rows"
+        raise error("E203", f"{path} is not a table file: {exc!r}", fix=fix) from exc
+    if name not in FRAMEWORKS:
+        frontend(str(name))
+    return str(name)
+
+
+def main(paths: Sequence[str]) -> int:
+    """Prove table files; the process's exit code."""
+    if not paths:
+        print("usage: python -m framework_adapter.samples FILE...", file=sys.stderr)
+        return 2
+    try:
+        for path in paths:
+            table = load(_framework(Path(path)), [path])
+            rows = [r for r in table.unique_rows() if r.origin == str(Path(path))]
+            print(*prove(table, rows), sep="\n")
+    except CirError as exc:
+        print(exc, file=sys.stderr)
+        return exc.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -40,7 +40,7 @@ def _visit(s: Sweep, node: Node) -> Result:
         out = rule(s, node)
         if out is not None:
             return out
-    if len(node.inputs) >= 2 and spec.get(node.op).is_elementwise:
+    if spec.get(node.op).is_elementwise:
         return lean_operands(s, node)
     return None
 

@@ -13,6 +13,9 @@ Result = Sequence[str] | None
 
 def lean_operands(s: Sweep, node: Node) -> Result:
     """Scalars of rank 0, the constant of a commutative op last, no broadcast spelled out."""
+    sunk = _sink_expand(s, node)
+    if sunk is not None:
+        return sunk
     b = s.b
     inputs = list(node.inputs)
     out = b.types[node.name].shape
@@ -38,6 +41,22 @@ def lean_operands(s: Sweep, node: Node) -> Result:
         return None
     b.nodes.append(node.with_(inputs=tuple(inputs)))
     return list(node.outputs)
+
+
+def _sink_expand(s: Sweep, node: Node) -> Result:
+    """Compute on what is expanded and expand the result, where that is smaller."""
+    producers = [s.producer(i) for i in node.inputs]
+    if not any(p is not None and p.op == "expand" for p in producers):
+        return None
+    inputs = [
+        p.inputs[0] if p is not None and p.op == "expand" else i
+        for p, i in zip(producers, node.inputs)
+    ]
+    shape = s.b.types[node.name].shape
+    if _broadcast(s, inputs) == shape:
+        return None
+    small = s.emit(node, node.op, inputs, dict(node.attrs))
+    return [s.emit(node, "expand", [small], {"shape": shape}, final=True)]
 
 
 def _broadcastable(s: Sweep, node: Node, inputs: Sequence[str | None], i: int) -> str | None:

@@ -9,18 +9,16 @@ import pytest
 
 pytest.importorskip("mindspore")
 
-from cir import dtype as dt  # noqa: E402
 from cir.graph import TensorType  # noqa: E402
 from framework_adapter import mapping, samples  # noqa: E402
 from framework_adapter.lowering import lower  # noqa: E402
 from framework_adapter.mapping import Row  # noqa: E402
-from tests.mindspore import expected, primitive  # noqa: E402
+from framework_adapter.mindspore import samples as primitives  # noqa: E402
+from tests.mindspore import expected  # noqa: E402
 
 TABLE = mapping.load("mindspore")
 #: Made by the extraction, not by MindSpore: tested with whole cells.
 REGIONS = ("cond", "while_loop")
-#: Its paddings are a tensor, which must be a constant.
-CONSTANTS = ("MirrorPad",)
 CASES = [
     pytest.param(row, sample, id=f"{row.ops[0]}-{i}")
     for row in TABLE.unique_rows()
@@ -37,15 +35,8 @@ def test_table_is_well_formed() -> None:
 def test_sample(row: Row, sample: list[Any]) -> None:
     op = row.ops[0]
     args, attrs = samples.operands(sample)
-    run = expected.run if op in expected.EXPECTED else primitive.run
-    want = run(op, args, attrs)
-    kept = row.results or [""] * len(want)
-    types = [
-        None if k is None or w is None else TensorType(dt.from_numpy(w.dtype), w.shape)
-        for k, w in zip(kept, want, strict=True)
-    ]
-    got = samples.run(TABLE, op, sample, types, constants=op in CONSTANTS)
-    samples.check(row, sample, got, [w for w, t in zip(want, types) if t is not None])
+    run = expected.run if op in expected.EXPECTED else primitives.run
+    samples.check(row, sample, *primitives.through(TABLE, row, op, sample, run(op, args, attrs)))
 
 
 def test_expectations_are_needed() -> None:

@@ -1,0 +1,1 @@
+"""Measurements that are run by name: ``python -m tests.bench.latency``."""
