@@ -15,7 +15,7 @@ from framework_adapter import registry
 def plugin(monkeypatch, wanted: str, load) -> None:
     point = SimpleNamespace(name="paddle", value="paddle_room:IT", load=load)
     found = lambda group: [point] if group == wanted else []  # noqa: E731
-    monkeypatch.setattr(registry, "entry_points", found)
+    monkeypatch.setattr("importlib.metadata.entry_points", found)
 
 
 def test_a_plugin_that_fails_to_load_is_named(monkeypatch) -> None:
