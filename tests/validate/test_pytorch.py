@@ -61,7 +61,9 @@ def test_full_report(tmp_path: Path) -> None:
     assert report.localization is not None
     assert report.localization.first is None
     assert len(report.localization.nodes) >= 5
-    assert all(n.isolated is not None for n in report.localization.nodes)
+    # The mean became one ONNX node with the reshape after it, so that reshape has no operand left.
+    alone = [n for n in report.localization.nodes if n.op != "reshape"]
+    assert all(n.isolated is not None for n in alone)
     mapped = {g.op: g for g in report.mapping}
     assert mapped["conv"].emitted == "Conv"
     assert "aten.conv2d.default" in mapped["conv"].source
