@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cir.diagnostics import CirError, Diagnostic, error
 from framework_adapter import registry
-from framework_adapter.output import refuse_folder
+from framework_adapter.output import check_writable
 
 if TYPE_CHECKING:
     from framework_adapter.mapping import MappingTable
@@ -21,7 +21,7 @@ def check_output(backend: Any, out: Path, validate: str | bool, report: str | Pa
     from framework_adapter.options import check_choices
 
     check_choices(validate=validate)
-    refuse_folder(out)
+    check_writable(out)
     if report is not None and validate is False:
         raise error(
             "E100",
@@ -31,7 +31,7 @@ def check_output(backend: Any, out: Path, validate: str | bool, report: str | Pa
     if (problem := not_runnable(backend)) and must_validate(validate, report):
         raise CirError(replace(problem, code="E901"))
     if report is not None:
-        refuse_folder(Path(report))
+        check_writable(Path(report))
         registry.require("jinja2", "report")
 
 

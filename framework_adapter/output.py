@@ -20,6 +20,16 @@ def refuse_folder(out: Path) -> None:
         )
 
 
+def check_writable(out: Path) -> None:
+    """Raise CirError E502 when a file cannot be written, before the work is done."""
+    refuse_folder(out)
+    folder = out.resolve().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise error("E502", f"cannot write to {folder}", fix="choose a writable output path")
+
+
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
     """A path to write ``out`` (a file with its side files, or a folder) to.

@@ -1,4 +1,7 @@
-"""Cuts: slices and splits stand before reshapes, and cut a linear's weights, not its result."""
+"""Cuts and joins: slices, splits and concatenations stand before reshapes.
+
+A linear whose result is cut is cut itself: its weights are.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,21 @@ from cir.graph import Node
 from cir.passes.sweep import Sweep
 
 Result = Sequence[str] | None
+
+
+def merge_slices(s: Sweep, node: Node) -> Result:
+    """Slices of different axes, one after the other, are one slice."""
+    x = node.inputs[0]
+    first = s.producer(x)
+    if x is None or first is None or first.op != "slice" or s.graph.use_count(x) != 1:
+        return None
+    if set(first.attrs["axes"]) & set(node.attrs["axes"]):
+        return None
+    keys = ("axes", "starts", "ends", "steps")
+    pieces = [t for n in (first, node) for t in zip(*(n.attrs[k] for k in keys))]
+    both = sorted(pieces, key=lambda t: int(t[0]))
+    attrs = {k: [t[i] for t in both] for i, k in enumerate(keys)}
+    return [s.emit(node, "slice", [first.inputs[0]], attrs, final=True)]
 
 
 def cut_by_slice(s: Sweep, node: Node) -> Result:
@@ -52,6 +70,33 @@ def cut_by_split(s: Sweep, node: Node) -> Result:
     if linear.inputs[1] not in s.b.consts or not all(isinstance(d, int) for d in sizes):
         return None
     return _several(s, linear, node, [int(d) for d in sizes])
+
+
+def join(s: Sweep, node: Node) -> Result:
+    """A concatenation of equal reshapes that keep its axis is a reshape of a concatenation."""
+    at = len(s.b.types[node.name].shape) + int(node.attrs["axis"])
+    sources, frames = [], []
+    for x in node.inputs:
+        reshape = s.producer(x)
+        if x is None or reshape is None or reshape.op != "reshape" or reshape.inputs[0] is None:
+            return None
+        before, after = s.b.types[reshape.inputs[0]].shape, s.b.types[x].shape
+        lead = dim.product(after[:at])
+        places = [
+            m
+            for m, d in enumerate(before)
+            if d == after[at] != 1 and dim.product(before[:m]) == lead
+        ]
+        if not places:
+            return None
+        m = places[0]
+        sources.append(reshape.inputs[0])
+        frames.append((before[:m], before[m + 1 :]))
+    if any(f != frames[0] for f in frames):
+        return None
+    axis = -len(frames[0][1]) - 1
+    joined = s.emit(node, "concat", sources, {"axis": axis})
+    return [s.emit(node, "reshape", [joined], {"shape": s.b.types[node.name].shape}, final=True)]
 
 
 def _several(s: Sweep, linear: Node, node: Node, sizes: Sequence[int]) -> list[str]:

@@ -13,8 +13,9 @@ import numpy as np
 
 from cir import dim, spec
 from cir.graph import Const, Graph, Node
-from cir.passes.cuts import cut_by_slice, cut_by_split
+from cir.passes.cuts import cut_by_slice, cut_by_split, join, merge_slices
 from cir.passes.operands import adds_ones, lean_operands
+from cir.passes.permute import permuted_input, permuted_output
 from cir.passes.sweep import Sweep, map_regions
 
 _REDUCTIONS = (
@@ -110,6 +111,28 @@ def _conv(s: Sweep, node: Node) -> Result:
     flat = s.emit(node, "reshape", [x], {"shape": t.shape[:2]})
     matrix = s.emit(node, "reshape", [w], {"shape": k.shape[:2]})
     y = s.emit(node, "linear", [flat, matrix, *rest])
+    return [s.emit(node, "reshape", [y], {"shape": s.b.types[node.name].shape}, final=True)]
+
+
+def _flat_conv(s: Sweep, node: Node) -> Result:
+    """A convolution along axes of which one has size 1 is one along the others."""
+    x, w, *rest = node.inputs
+    t, k = s.b.types[str(x)].shape, s.b.types[str(w)].shape
+    n = len(t) - 2
+    pads = node.attrs["pads"]
+    idle = [i for i in range(n) if t[i + 2] == 1 == k[i + 2] and not pads[i] and not pads[n + i]]
+    if n == 1 or not idle:
+        return None
+    at = idle[0]
+    less = [
+        s.emit(node, "reshape", [v], {"shape": shape[: at + 2] + shape[at + 3 :]})
+        for v, shape in ((x, t), (w, k))
+    ]
+    attrs = dict(node.attrs)
+    for key in ("strides", "dilations"):
+        attrs[key] = attrs[key][:at] + attrs[key][at + 1 :]
+    attrs["pads"] = tuple(p for i, p in enumerate(pads) if i % n != at)
+    y = s.emit(node, "conv", [*less, *rest], attrs)
     return [s.emit(node, "reshape", [y], {"shape": s.b.types[node.name].shape}, final=True)]
 
 
@@ -306,11 +329,13 @@ _RULES: dict[str, Callable[[Sweep, Node], Result]] = {
     "expand": _expand,
     "tile": _tile,
     "pad": _pad,
-    "slice": lambda s, n: _whole_slice(s, n) or cut_by_slice(s, n),
-    "concat": _single,
+    "slice": lambda s, n: _whole_slice(s, n) or merge_slices(s, n) or cut_by_slice(s, n),
     "split": lambda s, n: _alias(n) if len(n.outputs) == 1 else cut_by_split(s, n),
     "gather": _gather,
-    "conv": _conv,
+    "concat": lambda s, n: _single(s, n) or join(s, n),
+    "conv": lambda s, n: _conv(s, n) or _flat_conv(s, n),
+    "linear": permuted_input,
+    "transpose": permuted_output,
     "avg_pool": _average,
     "max_pool": lambda s, n: _pool(s, n) or _plain(s, n),
     "logical_and": _logical_and,

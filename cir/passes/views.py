@@ -222,7 +222,7 @@ class _Views(Sweep):
             base, view = self.view_of[candidate]
             known = self.sunk_by.get(candidate)
             perm = known[1] if known is not None and known[0] == base else None
-            out = self._sink_past(node, view, perm)
+            out = self._sink_past(node, view, perm, free=perm is None and not transposes(view))
             if out is not None:
                 return out
         for candidate in dict.fromkeys(i for i in node.inputs if i is not None):
@@ -233,7 +233,7 @@ class _Views(Sweep):
             # A reshape that moves axes of size 1 is free; behind the op it may move data.
             if transposes(view) and not any(map(self._moves_data, node.inputs)):
                 continue
-            out = self._sink_past(node, view, found[1])
+            out = self._sink_past(node, view, found[1], free=not self._moves_data(candidate))
             if out is not None:
                 return out
         # Images are channels-first: where one operand already is, the others are transposed to it.
@@ -254,9 +254,15 @@ class _Views(Sweep):
         return name in self.sunk_by or (node is not None and node.op == "transpose")
 
     def _sink_past(
-        self, node: Node, view: View, perm: tuple[int, ...] | None = None, force: bool = False
+        self,
+        node: Node,
+        view: View,
+        perm: tuple[int, ...] | None = None,
+        *,
+        force: bool = False,
+        free: bool = False,
     ) -> Sequence[str] | None:
-        moved = [self.pulled(i, view, node, perm, force) for i in node.inputs]
+        moved = [self.pulled(i, view, node, perm, force=force, free=free) for i in node.inputs]
         if any(m is None and i is not None for m, i in zip(moved, node.inputs)):
             return None
         inputs = [None if m is None else m() for m in moved]
@@ -268,11 +274,14 @@ class _Views(Sweep):
         view: View,
         node: Node,
         perm: tuple[int, ...] | None = None,
+        *,
         force: bool = False,
+        free: bool = False,
     ) -> Any:
         """A thunk giving the operand as the op on the base wants it; None when that is not free.
 
-        ``perm`` says which permutation the view is, where size-1 axes leave that open.
+        ``perm`` says which permutation the view is, where size-1 axes leave that open; ``free``
+        that it moves no data, so that nothing is won when another operand takes on its opposite.
         """
         if name is None:
             return None
@@ -296,6 +305,8 @@ class _Views(Sweep):
         if padded is None or padded.groups() is None:
             return None
         back = padded.transpose([perm.index(i) for i in range(len(perm))])
+        if free and shape == view.shape and len(back.spelling()) > len(own.spelling()):
+            return None  # the reshape would only change sides
         if not force and not self.free(base, back, own):
             return None
         return lambda: self.viewed(node, base, back, f"{name}.v")[0]

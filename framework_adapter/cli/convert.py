@@ -53,11 +53,13 @@ def convert(
     from framework_adapter.registry import format_of
     from fusion_db import presets
 
+    chosen = target or format_of(out)  # before the model is loaded, which may take long
+    inputs = [parse_input(text) for text in input] or None
     result = run(
         _load(model),
-        target or format_of(out),
+        chosen,
         out,
-        inputs=[parse_input(text) for text in input] or None,
+        inputs=inputs,
         outputs=output or None,
         framework=framework or None,
         fusion=fusion if fusion in presets() or "," not in fusion else fusion.split(","),

@@ -103,9 +103,8 @@ class Reader:
             expr = None if isinstance(size, int) else size.node.expr
             if getattr(expr, "is_Symbol", False):
                 given = names[axis] if axis < len(names) else None
-                self.symbols.name(
-                    str(expr), given if isinstance(given, str) else f"{node.name}_{axis}"
-                )
+                wanted = given if isinstance(given, str) else f"{node.name}_{axis}"
+                self.symbols.name(str(expr), wanted, same=wanted is given)
 
     def graph(self, order: Sequence[int] | None = None) -> SourceGraph:
         """The source graph; ``order`` permutes the inputs. Raises CirError E105."""

@@ -55,8 +55,12 @@ class Symbols:
                 symbol = next(s for s, name in raw.names.items() if name in found)
                 self._factors[symbol] = math.lcm(m, self._factors.get(symbol, 1))
 
-    def name(self, symbol: str, wanted: str) -> str:
-        """Give one of the exporter's symbols a name, unless it has one; returns its name."""
+    def name(self, symbol: str, wanted: str, *, same: bool = False) -> str:
+        """Give one of the exporter's symbols a name, unless it has one; returns its name.
+
+        Symbols of one name are one size when ``same``, as the user's are; else names are made
+        different.
+        """
         if symbol not in self.names:
             if symbol in self._factors:
                 whole, m = wanted, self._factors[symbol]
@@ -64,7 +68,7 @@ class Symbols:
                 self.notes.append(f"{whole} must be a multiple of {m}: it is written {m}*{wanted}")
             base = name = sanitize(wanted).replace(".", "_").replace("/", "_")
             count = 1
-            while name in self.names.values():
+            while not same and name in self.names.values():
                 count += 1
                 name = f"{base}_{count}"
             self.names[symbol] = name

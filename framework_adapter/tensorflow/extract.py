@@ -54,6 +54,7 @@ class TensorFlowFrontend:
                 E105 TensorFlow cannot load or trace the model, E901 TensorFlow is missing.
         """
         tf = require("tensorflow", "tensorflow")
+        from framework_adapter.tensorflow.dilated import with_dilations
         from framework_adapter.tensorflow.load import open_model
         from framework_adapter.tensorflow.walk import walk
 
@@ -61,7 +62,7 @@ class TensorFlowFrontend:
         specs = bind(loaded.inputs, inputs)
         traced = loaded.trace(specs)
         ends = _select(traced.graph, traced.outputs, traced.modules, outputs)
-        graph = walk(traced, specs, [tensor for _, tensor in ends])
+        graph = with_dilations(walk(traced, specs, [tensor for _, tensor in ends]))
         symbols = sorted({s for spec in specs for d in spec.shape for s in symbols_of(d)})
         return replace(
             graph,

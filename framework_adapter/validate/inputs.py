@@ -84,7 +84,7 @@ def provenance(specs: Sequence[InputSpec], first: Sequence[np.ndarray]) -> tuple
     """Where each input came from, in words; ``first`` are the inputs of the first run."""
     out = []
     for i, (s, x) in enumerate(zip(specs, first)):
-        span = f"{x.min():.4g} to {x.max():.4g}" if x.size else "empty"
+        span = f"{x.min().item():.4g} to {x.max().item():.4g}" if x.size else "empty"
         kind = "given example" if s.example is not None else "drawn, seed 0"
         out.append(
             f"{s.name or i}: {x.dtype.name}{list(x.shape)}, {span} ({kind}); other seeds drawn"

@@ -162,6 +162,37 @@ def test_outputs_are_chosen_by_name(tmp_path: Path) -> None:
     np.testing.assert_allclose(first, X.sum(-1) + b, rtol=1e-6)
 
 
+def test_equal_symbols_are_one_size(tmp_path: Path) -> None:
+    model = torch.nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    q, kv = np.ones((2, 3, 8), np.float32), np.ones((2, 5, 8), np.float32)
+    r = convert(
+        model,
+        "onnx",
+        tmp_path / "m.onnx",
+        inputs={"query": q, "key": kv, "value": kv},
+        dynamic_shapes={
+            "query": {0: "batch", 1: "to"},
+            "key": {0: "batch", 1: "of"},
+            "value": {0: "batch", 1: "of"},
+        },
+    )
+    assert r.report is not None and r.report.verdict == "PASS"
+    assert set(r.model.graph.symbols()) == {"batch", "to", "of"}
+    q, kv = np.ones((7, 2, 8), np.float32), np.ones((7, 9, 8), np.float32)
+    assert [y.shape for y in BACKEND.run(r.artifact, [q, kv, kv])] == [(7, 2, 8), (7, 2, 9)]
+
+
+def test_a_recurrent_network_with_a_symbolic_batch(tmp_path: Path) -> None:
+    model = torch.nn.LSTM(4, 5, batch_first=True).eval()
+    x = np.ones((2, 3, 4), np.float32)
+    r = convert(
+        model, "onnx", tmp_path / "m.onnx", inputs=(x,), dynamic_shapes=[{0: "batch"}]
+    )
+    assert r.report is not None and r.report.verdict == "PASS"
+    shapes = [y.shape for y in BACKEND.run(r.artifact, [np.ones((6, 3, 4), np.float32)])]
+    assert shapes == [(6, 3, 5), (1, 6, 5), (1, 6, 5)]
+
+
 # -- graph files -----------------------------------------------------------------------------------
 @pytest.fixture
 def graph_file(tmp_path: Path) -> Path:

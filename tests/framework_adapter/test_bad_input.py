@@ -342,9 +342,11 @@ def test_unwritable_output(tmp_path: Path) -> None:
         (tmp_path / "m.onnx", {"report": tmp_path / "folder"}),
         (tmp_path / "m.onnx", {"report": tmp_path / "file" / "r.html"}),
     ):
+        stages: list[str] = []
         with pytest.raises(CirError) as e:
-            convert(linear(), "onnx", out, inputs=(X,), **more)
+            convert(linear(), "onnx", out, inputs=(X,), progress=stages.append, **more)
         assert e.value.code == "E502" and e.value.exit_code == 3 and e.value.diagnostics[0].fix
+        assert not stages  # found before the work
         assert sorted(tmp_path.rglob("*")) == before
 
 

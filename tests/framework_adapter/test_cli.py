@@ -210,7 +210,7 @@ def test_the_users_own_code_is_blamed_with_its_line(nets: Path, tmp_path: Path) 
 def test_precision_failure_is_exit_code_1(nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from framework_adapter import samples
 
-    monkeypatch.setattr(samples, "prove", lambda *args, **kw: None, raising=False)
+    monkeypatch.setattr(samples, "prove", lambda table, rows: [])
     row = {"op": "aten.relu.default", "args": "self", "emit": "neg(self)", "samples": [["float32[2]"]]}
     (tmp_path / "rows.json").write_text(json.dumps({"framework": "pytorch", "family": "mine", "rows": [row]}))
     args = ("--mapping", tmp_path / "rows.json", "--report", tmp_path / "r.html", *ANY)
@@ -342,3 +342,51 @@ def test_doctor_runs_what_is_there() -> None:
     found = json.loads(cir("doctor", "--run", "--json").stdout)
     here = [m for m in ("torch", "tensorflow", "mindspore") if found[m]]
     assert found["run"] == dict.fromkeys(here, "PASS")
+
+
+# -- the commands for contributors -----------------------------------------------------------------
+def test_samples_of_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    from framework_adapter import samples
+
+    row = {"op": "aten.hardshrink.default", "args": "self, lambd=0.5", "samples": [["float32[2,3]"], ["float32[4]", 0.1]]}
+    right = {**row, "emit": "where(greater(abs(self), lambd), self, 0.0)"}
+
+    def prove(rows: Any, framework: str = "pytorch") -> tuple[int, str, str]:
+        (tmp_path / "rows.json").write_text(json.dumps({"framework": framework, "family": "mine", "rows": rows}))
+        code = samples.main([str(tmp_path / "rows.json")])
+        return (code, *capsys.readouterr())
+
+    assert prove([right]) == (0, "aten.hardshrink.default: 2 of 2 samples\n", "")
+    for rows, code in (
+        ([{**row, "emit": "relu(self)"}], "E204"),
+        ([{**right, "samples": [["float32[2,3]", "wide"]]}], "E204"),
+        ([{**right, "op": "aten.hardshrunk.default"}], "E203"),
+        ([{**right, "emit": "shrink(self)"}], "E203"),
+    ):
+        exit_code, _, err = prove(rows)
+        assert exit_code == 3 and err.startswith(code) and "rows.json" in err
+    assert "E104" in prove([right], "caffe")[2]
+    assert samples.main([str(tmp_path / "no.json")]) == 4
+    assert samples.main([]) == 2
+
+
+def test_proof_of_a_strategy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from fusion_db import prove
+
+    right = {
+        "id": "mine", "schema": 1, "stage": "canonicalise", "summary": "sqrt of a square",
+        "inputs": {"x": "float[*]"}, "match": ["y = sqrt(square(x))"], "replace": ["y = abs(x)"],
+        "numerics": "reassociate",
+    }  # fmt: skip
+    for change, code, exit_code in (
+        ({}, "", 0),
+        ({"replace": ["y = identity(x)"]}, "E402", 4),
+        ({"match": ["y = squrt(x)"]}, "E401", 4),
+    ):
+        (tmp_path / "mine.json").write_text(json.dumps({**right, **change}))
+        assert prove.main([str(tmp_path / "mine.json")]) == exit_code
+        out, err = capsys.readouterr()
+        assert err.startswith(code) and ("mine: fires on" in out or code == "E401")
+    assert prove.main([str(tmp_path / "no.json")]) == 4
+    assert prove.main([]) == 2

@@ -158,7 +158,8 @@ def test_the_pipeline_keeps_the_values() -> None:
 
 # -- settling --------------------------------------------------------------------------------------
 #: Reshapes of size-1 axes are free on either operand: nothing may push them to and fro.
-TO_AND_FRO = """
+FREE = {
+    "sum": """
 cir 1.0
 graph g
 input a: float32[2, 4]
@@ -166,12 +167,25 @@ input b: float32[2, 1]
 s = sum(a, axis=(-1,), keepdims=False)
 t = add(s, b)
 return t
-"""
+""",
+    "recurrent": """
+cir 1.0
+graph g
+input x: float32[n, 2, 4]
+input h: float32[1, n, 4]
+p = reshape(h, shape=('n', 1, 4))
+a, b = split(x, axis=-2, sizes=(1, 1))
+t = add(p, a)
+y = tanh(t)
+u = reshape(y, shape=(1, 'n', 4))
+return u, b
+""",
+}
 
 
-def test_free_reshapes_settle() -> None:
-    model = cir.parse_text(TO_AND_FRO)
-    out = pipeline().run(model)
+@pytest.mark.parametrize("name", FREE)
+def test_free_reshapes_settle(name: str) -> None:
+    out = pipeline().run(cir.parse_text(FREE[name]))
     assert "transpose" not in {n.op for n in out.graph.nodes}
     again = pipeline().run(out)
     assert again.graph is out.graph

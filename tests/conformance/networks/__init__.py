@@ -30,6 +30,13 @@ NAMES = (
     "gated",
     "mlp",
     "labels",
+    "lenet",
+    "vit",
+    "dit",
+    "branches",
+    "wavenet",
+    "score",
+    "cifar",
 )
 DEMOS = ("digits_unet", "resnet50")
 

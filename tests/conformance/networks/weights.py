@@ -104,7 +104,8 @@ def into_keras(model: Any, weights: Mapping[str, np.ndarray]) -> Any:
         value = weights[name]
         if leaf == "kernel":
             depthwise = value.ndim == 4 and variable.shape[-1] == 1 != value.shape[0]
-            value = value.T if value.ndim == 2 else value.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
+            order = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0)}[value.ndim]
+            value = value.transpose((2, 3, 0, 1) if depthwise else order)
         variable.assign(value.reshape(variable.shape))
     assert used == set(weights), sorted(set(weights) ^ used)
     return model
