@@ -30,12 +30,17 @@ $(BIN)/python:
 # torch by its exact version first: another package's open range would bring the CUDA build.
 $(VENV)/.pytorch $(VENV)/.tensorflow $(VENV)/.mindspore: $(VENV)/.%: $(BIN)/python pyproject.toml constraints.txt
 	@if [ "$*" = pytorch ]; then $(PIP) torch==2.13.0; fi
-	$(PIP) -e ".[$(extra_$*),onnx,report,demo]"
+	$(PIP) -e ".[$(extra_$*),onnx,mslite,cann,report,demo]"
 	@touch $@
 
+# Other people's checks of what we write. The serving stubs ask for another TensorFlow package, and torch-npu's
+# wheel, whose descriptors are read, must not be installed: it makes "import torch" load CANN.
 $(VENV)/.all: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) torch==2.13.0
 	$(PIP) -e ".[all,demo,test]"
+	$(PIP) --no-deps tensorflow-serving-api
+	$(BIN)/python -m pip download --disable-pip-version-check -q -c constraints.txt --no-deps -d $(VENV)/peers \
+		--only-binary :all: --python-version 3.11 --platform manylinux_2_28_x86_64 torch-npu
 	@touch $@
 
 clean:

@@ -272,16 +272,21 @@ class Builder:
         )
 
     @classmethod
-    def resume(cls, graph: Graph) -> Builder:
-        """A builder with a graph's inputs, constants, types and names, but none of its nodes."""
-        b = cls(graph.name)
+    def resume(cls, graph: Graph, parent: Builder | None = None) -> Builder:
+        """A builder with a graph's inputs, constants, types and names, but none of its nodes.
+
+        That of a region shares names and symbols with the ``parent``, which resumed the graph that
+        the region is in.
+        """
+        b = cls(graph.name, parent=parent)
         b.inputs = list(graph.inputs)
         b.types = dict(graph.types)
         b.consts = dict(graph.consts)
-        b._names = dict.fromkeys(graph.types, 0)
-        for region in graph.regions():
-            b._names.update(dict.fromkeys(region.types, 0))
-        b._symbols = set(graph.symbols())
+        if parent is None:
+            b._names = dict.fromkeys(graph.types, 0)
+            for region in graph.regions():
+                b._names.update(dict.fromkeys(region.types, 0))
+            b._symbols = set(graph.symbols())
         return b
 
 

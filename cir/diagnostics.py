@@ -1,8 +1,8 @@
 """Diagnostics: every problem is collected, coded, placed and comes with a next step.
 
 A code's page is ``cir/errors/CODE.md``. Families: E1xx input and extraction, E2xx lowering, E3xx
-IR and verification, E4xx strategies, E5xx legalising and emission, E6xx precision, E9xx
-environment; W... warn.
+IR and verification, E4xx strategies, E5xx legalising and emission, E6xx precision, E7xx
+running, E9xx environment; W... warn.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class CirError(Exception):
         return exit_code(self.code)
 
 
-_EXIT: Mapping[str, int] = {"E1": 4, "E2": 3, "E3": 4, "E4": 4, "E5": 3, "E6": 1, "E9": 5}
-_EXIT_SPECIAL: Mapping[str, int] = {"E100": 2, "E901": 5, "E960": 6}
+_EXIT: Mapping[str, int] = {"E1": 4, "E2": 3, "E3": 4, "E4": 4, "E5": 3, "E6": 1, "E7": 5, "E9": 5}
+_EXIT_SPECIAL: Mapping[str, int] = {"E100": 2, "E901": 5, "E960": 6, "E961": 6}
 
 
 def exit_code(code: str) -> int:

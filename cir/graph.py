@@ -235,4 +235,3 @@ class Model:
     def with_graph(self, graph: Graph) -> Model:
         """A copy around another graph."""
         return replace(self, graph=graph)
-

@@ -44,6 +44,9 @@ class InferContext(Protocol):
 
 
 Infer = Callable[[Sequence[TensorType | None], Mapping[str, Any], InferContext], list[TensorType]]
+#: A decomposition that statements cannot say: (builder, inputs, canonical attributes, wanted name)
+#: -> names of the results. It emits into the builder.
+Expansion = Callable[[Any, Sequence["str | None"], Mapping[str, Any], str], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,7 @@ class OpSpec:
     layout: str = "opaque"
     commutative: bool = False
     decomposition: tuple[str, ...] = ()
+    expansion: Expansion | None = None
     regions: tuple[str, ...] = ()
     samples: tuple[Mapping[str, Any], ...] = ()
     signature: str = ""
@@ -174,7 +178,7 @@ class OpSpec:
     @property
     def is_composite(self) -> bool:
         """True when the op is defined by other ops."""
-        return bool(self.decomposition)
+        return bool(self.decomposition) or self.expansion is not None
 
     @property
     def is_elementwise(self) -> bool:
@@ -224,7 +228,7 @@ def op(
     domain: str | Mapping[str, str] = "any",
     layout: str = "opaque",
     commutative: bool = False,
-    decomposition: str | Sequence[str] = (),
+    decomposition: str | Sequence[str] | Expansion = (),
     regions: Sequence[str] = (),
     samples: Sequence[Mapping[str, Any]] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -239,6 +243,7 @@ def op(
             ``view`` | ``opaque``.
         commutative: the two inputs may be swapped.
         decomposition: statements over the signature's names; the last one's target is the result.
+            What needs a loop is a function (see ``Expansion``).
         regions: names of the op's regions.
         samples: ``{"inputs": ["float32[2,3]", ...], attr: value, ...}``: the op's own tests.
     """
@@ -247,7 +252,9 @@ def op(
         name, inputs, attrs, outputs, variadic = parse_signature(signature)
         if name in _REGISTRY:
             raise ValueError(f"op {name!r} is registered twice")
-        lines = (decomposition,) if isinstance(decomposition, str) else tuple(decomposition)
+        expansion = decomposition if callable(decomposition) else None
+        given = () if callable(decomposition) else decomposition
+        lines = (given,) if isinstance(given, str) else tuple(given)
         by_name = domain if not isinstance(domain, str) else {p.name: domain for p in inputs}
         _REGISTRY[name] = OpSpec(
             name=name,
@@ -261,6 +268,7 @@ def op(
             layout=layout,
             commutative=commutative,
             decomposition=lines,
+            expansion=expansion,
             regions=tuple(regions),
             samples=tuple(samples),
             signature=signature,

@@ -16,16 +16,17 @@ Run = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 PIXEL_LIMIT = 1 / 255
 
 
-def onnx_run(path: Path, threads: int) -> Run:
-    """The converted network in ONNX Runtime, on a fixed number of threads."""
-    import onnxruntime as ort
+def converted(target: str, path: Path, threads: int) -> Run:
+    """The converted network, run as its format is; in ONNX Runtime on a fixed number of threads."""
+    if target == "saved_model":
+        from framework_adapter import registry
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [i.name for i in session.get_inputs()]
-    return lambda feeds: session.run(None, dict(zip(names, feeds)))
+        backend = registry.backend(target)
+        return lambda feeds: backend.run(path, feeds)
+    from framework_adapter import CANNInferenceSession
+
+    session = CANNInferenceSession(path, providers=["CPUExecutionProvider"], threads=threads)
+    return lambda feeds: session.run(list(feeds))
 
 
 def denoiser(run: Run, channels_last: bool) -> digits.Denoise:

@@ -9,6 +9,7 @@ from typing import Any
 
 #: Public name -> module that holds it; imported on first use so that the package imports fast.
 _PUBLIC = {
+    "CANNInferenceSession": "framework_adapter.cann.session",
     "CirError": "cir.diagnostics",
     "ConvertedModel": "framework_adapter.converters",
     "InputSpec": "framework_adapter.source",
@@ -17,6 +18,7 @@ _PUBLIC = {
     "TFConverter": "framework_adapter.converters",
     "TorchConverter": "framework_adapter.converters",
     "convert": "framework_adapter.api",
+    "export_for_serving": "framework_adapter.tensorflow.serving",
 }
 
 __version__ = "0.1.0"

@@ -24,8 +24,10 @@ from framework_adapter.output import staged
 if TYPE_CHECKING:
     from cir.graph import Model
     from cir.passes import Context, Record
+    from framework_adapter.backend import Backend
+    from framework_adapter.emission import EmitResult
     from framework_adapter.source import Frontend, InputSpec, SourceGraph
-    from framework_adapter.validate import Report
+    from framework_adapter.validate import Artefact, Report
 
 Progress = Callable[[str], None]
 
@@ -117,16 +119,16 @@ def convert(
     report: str | Path | None = None,
     allow_approximate: bool = False,
     input_layout: str = "source",
-    opset: int | None = None,
-    profile: str | None = None,
     progress: Progress | None = None,
+    **target_options: Any,
 ) -> Result:
     """Convert a model and check the result against the source framework.
 
     Args:
         model: a torch.nn.Module, keras.Model, tf.Module or function, mindspore.nn.Cell, or a path.
-        target: ``onnx`` or ``cir``.
-        out: file to write; its folder is made. Nothing is written when anything fails.
+        target: ``onnx``, ``saved_model``, ``mslite``, ``air``, ``om`` or ``cir``.
+        out: file to write (a folder for ``saved_model``); its folder is made. Nothing is written
+            when anything fails.
         inputs: example tensors (tuple or mapping, of framework or NumPy tensors), ``InputSpec``
             with symbolic dims, or tensor names for graph files. The order is kept.
         outputs: names of the results to keep, for graph files.
@@ -142,9 +144,9 @@ def convert(
         allow_approximate: also use strategies that change results beyond rounding.
         input_layout: ``source`` keeps the framework's layout at the graph's edges,
             ``channels_first`` gives channels-first inputs and outputs.
-        opset: of the target; None means the target's default.
-        profile: of the target, e.g. ``portable`` ONNX; None means the target's default.
         progress: called with a short text at the start of each stage.
+        target_options: options of the target, e.g. ``opset`` and ``profile`` of ONNX; the
+            backend's ``options`` says which. None means the target's default.
 
     Returns:
         Result.
@@ -158,7 +160,7 @@ def convert(
     check_choices(precision=precision)
     backend = registry.backend(target)
     frontend = registry.detect(model, framework)
-    check_output(backend, Path(out), validate, report)
+    check_output(backend, Path(out), validate, report, target_options)
     start = time.perf_counter()
     program = build(
         model,
@@ -183,9 +185,8 @@ def convert(
         Path(out),
         validate=validate,
         report=report,
-        opset=opset,
-        profile=profile,
         progress=say,
+        **target_options,
     )
     result.stats["convert_seconds"] += seconds
     return result
@@ -195,14 +196,13 @@ def write(
     program: Program,
     frontend: Frontend,
     model: Any,
-    backend: Any,
+    backend: Backend,
     out: Path,
     *,
     validate: str | bool = "auto",
     report: str | Path | None = None,
-    opset: int | None = None,
-    profile: str | None = None,
     progress: Progress | None = None,
+    **target_options: Any,
 ) -> Result:
     """Emit a program, validate what was emitted, move it into place; arguments as in ``convert``.
 
@@ -210,9 +210,9 @@ def write(
         CirError: E5xx; E601 when validation fails (the report is written, the artefact is not).
     """
     say = progress or (lambda text: None)
-    check_output(backend, out, validate, report)
+    check_output(backend, out, validate, report, target_options)
     ctx = program.ctx  # a copy: a program may be written more than once
-    ctx = replace(ctx, fired=ctx.fired.copy(), trace=list(ctx.trace))
+    ctx = replace(ctx, fired=ctx.fired.copy(), trace=list(ctx.trace), say=say)
     program = replace(program, ctx=ctx)
     stats = dict(program.stats)
     found: Report | None = None
@@ -229,13 +229,13 @@ def write(
         emitted = backend.emit(
             program.model,
             tmp,
-            opset=opset,
-            profile=profile,
             digest=program.digest,
             versions=program.source.versions,
             ctx=ctx,
+            **{k: v for k, v in target_options.items() if v is not None},
         )
         stats.update(nodes_emitted=emitted.node_count, mapping=emitted.mapping)
+        notes += [Diagnostic("N501", n) for n in emitted.notes]
         stats["convert_seconds"] = time.perf_counter() - start
         if validate is not False:
             from framework_adapter.validate import validate_conversion
@@ -250,12 +250,31 @@ def write(
                 target=backend.name,
                 progress=say,
             )
+            found = replace(found, artefacts=(_artefact(backend, out, emitted, found, start),))
             if report is not None:
                 with staged(Path(report)) as page:
                     found.write_html(page)
             found.raise_on_failure()
             notes = [*found.findings(), *notes]
     return Result(out, program.model, found, tuple(notes), tuple(ctx.trace), program.digest, stats)
+
+
+def _artefact(
+    backend: Backend, out: Path, emitted: EmitResult, report: Report, start: float
+) -> Artefact:
+    from framework_adapter.validate import Artefact
+
+    files = (f for p in emitted.files for f in (p.rglob("*") if p.is_dir() else [p]))
+    return Artefact(
+        backend.name,
+        str(out),
+        sum(f.stat().st_size for f in files if f.is_file()),
+        report.verdict,
+        report.scaled_error,
+        backend.checked_by,
+        time.perf_counter() - start,
+        " ".join(emitted.notes),
+    )
 
 
 def build(
@@ -289,7 +308,7 @@ def build(
     say = progress or (lambda text: None)
     # Cheap checks first: a wrong row or strategy is reported before the model is traced.
     check_choices(input_layout=input_layout)
-    table = load(frontend.name, mappings, custom_ops_mapping)
+    table = load(registry.room(frontend.name), mappings, custom_ops_mapping)
     if mappings:
         check_samples(table, mappings)
     extra = [Path(p) for p in strategies]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +12,32 @@ from framework_adapter import registry
 from framework_adapter.output import check_writable
 
 if TYPE_CHECKING:
+    from framework_adapter.backend import Backend
     from framework_adapter.mapping import MappingTable
     from framework_adapter.source import Frontend, InputSpec, SourceGraph
 
 
-def check_output(backend: Any, out: Path, validate: str | bool, report: str | Path | None) -> None:
+def check_output(
+    backend: Backend,
+    out: Path,
+    validate: str | bool,
+    report: str | Path | None,
+    options: Mapping[str, Any],
+) -> None:
     """Find before the work what would stop it at its end. Raises CirError E100, E502, E901."""
     from framework_adapter.options import check_choices
 
     check_choices(validate=validate)
-    check_writable(out)
+    unknown = [k for k, v in options.items() if v is not None and k not in backend.options]
+    if unknown:
+        known = ", ".join(backend.options)
+        raise error(
+            "E100",
+            f"target {backend.name!r} has no option {', '.join(unknown)}",
+            nearest=known,
+            fix=f"its options are {known}" if known else "leave it out: the target has no options",
+        )
+    check_writable(out, folder=backend.folder)
     if report is not None and validate is False:
         raise error(
             "E100",
@@ -41,7 +57,9 @@ def check_samples(table: MappingTable, paths: Sequence[str | Path]) -> None:
 
     from framework_adapter.samples import prove
 
-    known = registry.FRAMEWORKS.get(table.room)
+    known = next(
+        (v for k, v in registry.FRAMEWORKS.items() if registry.room(k) == table.room), None
+    )
     if known is not None and find_spec(known[2]) is not None:
         origins = {str(Path(p)) for p in paths}
         prove(table, [row for row in table.unique_rows() if row.origin in origins])
@@ -52,14 +70,14 @@ def must_validate(validate: str | bool, report: str | Path | None) -> bool:
     return validate == "full" or report is not None
 
 
-def not_runnable(backend: Any) -> Diagnostic | None:
+def not_runnable(backend: Backend) -> Diagnostic | None:
     """W901 when nothing here runs the target."""
     if backend.runnable:
         return None
     return Diagnostic(
         "W901",
         f"target {backend.name!r} cannot be validated: what runs it is not installed",
-        fix=f'pip install "framework-adapter[{backend.name}]"',
+        fix=f'pip install "framework-adapter[{backend.extra}]"',
     )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ConvertedModel:
-    """A canonical, fused program that can be saved in any format this version writes.
+    """A canonical, fused program that can be saved in any format.
 
     Attributes:
         program: the program (``.program.model`` is the CIR).
@@ -36,15 +36,18 @@ class ConvertedModel:
         """Write the model; the suffix picks the format. Validates as ``convert`` does.
 
         Args:
-            path: ``.onnx`` or ``.cir.json``.
-            options: ``validate``, ``report``, ``opset``, ``profile``, ``progress`` as in
-                ``convert``.
+            path: ``.onnx``, ``.ms``, ``.air``, ``.om``, ``.cir.json``, or a folder for a
+                SavedModel.
+            options: ``validate``, ``report``, ``progress`` and options of the target, as in
+                ``convert``. The device that the converter was made for is the ``soc``.
 
         Raises:
-            CirError: E503 for a format that this version does not write; E5xx, E601.
+            CirError: E503 for an unknown format; E5xx, E601.
         """
         path = Path(path)
         backend = registry.backend(registry.format_of(path))
+        if "soc" in backend.options and self.target not in registry.TARGETS:
+            options.setdefault("soc", self.target)
         return api.write(self.program, self._frontend, self._model, backend, path, **options)
 
     def generate_validation_report(self, path: str | Path, mode: str = "full") -> Report:
@@ -79,12 +82,7 @@ class _Converter:
             custom_ops_mapping: {source op: row or function}.
             options: further arguments of ``framework_adapter.api.build`` (mappings, strategies,
                 allow_approximate, input_layout).
-
-        Raises:
-            CirError: E503 for a format that a later version brings.
         """
-        if target in registry.PLANNED:
-            registry.backend(target)
         self.target = target
         self.fusion = "sd_optimized" if enable_aigc_opt else "default"
         self.options = {"custom_ops_mapping": custom_ops_mapping, **options}

@@ -51,7 +51,7 @@ from cir import dtype as dt
 from cir import expr, spec
 from cir import statement as st
 from cir.diagnostics import CirError, Collector, error
-from cir.graph import Graph, Node
+from cir.graph import Graph, Model, Node
 
 _CASE_KEYS = ("emit", "handler", "when", "since", "needs", "dtypes", "note")
 MACROS = ("ints", "number")
@@ -89,6 +89,9 @@ class EmitResult:
         node_count: nodes of the target's graph, those of its regions included.
         mapping: IR node name -> names of the target nodes made for it.
         version: target version (opset) that the file declares; 0 where there is none.
+        notes: what a user must know of the artefact, e.g. that it is not compiled.
+        stored: the program with its weights as the artefact stores them, where it was asked to
+            store them in less precision.
     """
 
     path: Path
@@ -96,6 +99,8 @@ class EmitResult:
     node_count: int
     mapping: Mapping[str, tuple[str, ...]]
     version: int = 0
+    notes: tuple[str, ...] = ()
+    stored: Model | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,8 @@ class Row:
     def _handler(self, name: Any) -> Callable[..., Any] | None:
         if name is None or callable(name):
             return name
-        module = importlib.import_module(f"framework_adapter.{self.room}.emitters")
+        package = self.room.replace("/", ".")
+        module = importlib.import_module(f"framework_adapter.{package}.emitters")
         fn = getattr(module, name, None)
         if fn is None:
             near = difflib.get_close_matches(name, dir(module), 1)
@@ -302,7 +308,9 @@ class Emission:
             self._derived[key] = {**found, **case.dtypes}
         return self._derived[key]
 
-    def check_legal(self, graph: Graph, found: Collector, name: str) -> None:
+    def check_legal(
+        self, graph: Graph, found: Collector, name: str, remedy: str = "compute it in float32"
+    ) -> None:
         """Record E501 for every op, regions included, that cannot be emitted."""
         groups: dict[tuple[str, str], list[str]] = {}
         for owner, node in graph.walk():
@@ -324,8 +332,7 @@ class Emission:
                 where=shown,
                 why=why,
                 nearest=near[0] if near and near[0] != op else "",
-                fix="choose a later opset or another profile, cast the operands to float32, or add "
-                "a row to the target's emission table",
+                fix=f"{remedy}, use other ops, or add a row to the target's emission table",
             )
 
     def check(self) -> None:

@@ -172,7 +172,8 @@ class Row:
         name = self.raw.get("handler")
         if name is None or callable(name):
             return name
-        module = importlib.import_module(f"framework_adapter.{self.room}.handlers")
+        package = self.room.replace("/", ".")
+        module = importlib.import_module(f"framework_adapter.{package}.handlers")
         fn = getattr(module, name, None)
         if fn is None:
             near = difflib.get_close_matches(name, dir(module), 1)

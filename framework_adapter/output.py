@@ -11,6 +11,15 @@ from pathlib import Path
 
 from cir.diagnostics import error
 
+#: What TensorFlow and Keras write into the folder of a SavedModel.
+_SAVED_MODEL = {
+    *("saved_model.pb", "variables", "assets", "assets.extra"),
+    *("fingerprint.pb", "keras_metadata.pb"),
+}
+
+#: Temporary folder -> the folder that its content goes to, of outputs that are being written.
+_stages: dict[Path, Path] = {}
+
 
 def refuse_folder(out: Path) -> None:
     """Raise CirError E502 when a file is to be written where a folder is."""
@@ -20,14 +29,28 @@ def refuse_folder(out: Path) -> None:
         )
 
 
-def check_writable(out: Path) -> None:
-    """Raise CirError E502 when a file cannot be written, before the work is done."""
-    refuse_folder(out)
-    folder = out.resolve().parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise error("E502", f"cannot write to {folder}", fix="choose a writable output path")
+def check_writable(out: Path, *, folder: bool = False) -> None:
+    """Raise CirError E502 when a file, or a folder, cannot be written, before the work is done."""
+    if not folder:
+        refuse_folder(out)
+    elif out.is_file():
+        raise error("E502", f"{out} is a file", fix="name the folder to write")
+    elif out.is_dir():
+        # What stands there is replaced: all that is not of an earlier result is someone's work.
+        found = {p.name for p in out.iterdir()}
+        other = sorted(found if "saved_model.pb" not in found else found - _SAVED_MODEL)
+        if other:
+            raise error(
+                "E502",
+                f"{out} holds other files",
+                why=", ".join(other[:5]),
+                fix="name a new folder, or empty this one",
+            )
+    parent = out.resolve().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise error("E502", f"cannot write to {parent}", fix="choose a writable output path")
 
 
 @contextmanager
@@ -52,9 +75,10 @@ def staged(out: Path) -> Iterator[Path]:
     except OSError as exc:
         raise error(
             "E502",
-            f"cannot write to {folder}: {exc.strerror or exc}",
+            f"cannot write to {_meant(folder)}: {exc.strerror or exc}",
             fix="choose a writable output path",
         ) from exc
+    _stages[work] = folder
     try:
         yield work / out.name
         for item in sorted(work.iterdir()):
@@ -62,19 +86,30 @@ def staged(out: Path) -> Iterator[Path]:
             if not item.is_dir():
                 refuse_folder(final)
             elif final.is_dir() and not final.is_symlink():
-                shutil.rmtree(final)
+                os.replace(final, work.with_name(f"{work.name}.old"))
             os.replace(item, final)
+            shutil.rmtree(work.with_name(f"{work.name}.old"), ignore_errors=True)
     except OSError as exc:
         _clean(work, made)
         raise error(
             "E502",
-            f"cannot write {out}: {exc.strerror or exc}",
+            f"cannot write {_meant(out)}: {exc.strerror or exc}",
             fix="free space or change the path",
         ) from exc
     except BaseException:
         _clean(work, made)
         raise
+    finally:
+        del _stages[work]
     shutil.rmtree(work, ignore_errors=True)
+
+
+def _meant(path: Path) -> Path:
+    """Where a path within temporary folders, which nobody asked for, ends up."""
+    for folder in path.parents:
+        if folder in _stages:
+            return _meant(_stages[folder] / path.relative_to(folder))
+    return path
 
 
 def _clean(work: Path, made: list[Path]) -> None:

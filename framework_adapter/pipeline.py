@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cir.graph import Graph, Node
+from cir.graph import Graph, Model, Node
 from cir.passes import (
     Context,
     Pass,
     PassManager,
     Stage,
+    channels_last,
     cse,
     dce,
     decompose,
@@ -19,6 +20,8 @@ from cir.passes import (
     sink_views,
     slices_to_split,
 )
+from cir.passes.manager import rewired
+from framework_adapter.lowering import named_outputs
 from fusion_db import Strategy, rewrite
 
 Legal = Callable[[Node, Graph], bool]
@@ -43,6 +46,7 @@ NORMALIZE = _plain("normalize", normalize, gives=frozenset({"canonical:local"}))
 FOLD = _plain("fold", fold)
 CSE = _plain("cse", cse, gives=frozenset({"shared"}))
 VIEWS = _plain("views", sink_views, gives=frozenset({"canonical:views"}))
+CHANNELS_LAST_VIEWS = _plain("views", lambda graph: sink_views(graph, channels_last=True))
 DCE = _plain("dce", dce, gives=frozenset({"live"}))
 
 
@@ -70,13 +74,23 @@ def fuse(strategies: Sequence[Strategy]) -> Stage:
     return Stage("fuse", (strategies_pass("fuse", strategies), NORMALIZE, FOLD, DCE), fixpoint=True)
 
 
-def legalise(legal: Legal, lower: Sequence[Strategy] = ()) -> Stage:
+def to_channels_last() -> Stage:
+    """Image ops take channels-last data, and the transposes between them are gone."""
+    return Stage(
+        "layout",
+        (_plain("channels_last", channels_last), CHANNELS_LAST_VIEWS, FOLD, CSE, DCE),
+        fixpoint=True,
+    )
+
+
+def legalise(legal: Legal, lower: Sequence[Strategy] = (), views: Sequence[Pass] = ()) -> Stage:
     """Only ops that the target takes: target strategies first, then decompositions."""
     return Stage(
         "legalise",
         (
             strategies_pass("lower", lower),
             _plain("decompose", lambda graph: decompose(graph, legal)),
+            *views,
             FOLD,
             CSE,
             DCE,
@@ -90,6 +104,20 @@ def front(canonical: Sequence[Strategy], fusions: Sequence[Strategy]) -> PassMan
     return PassManager((canonicalise(canonical), fuse(fusions)))
 
 
-def back(legal: Legal, lower: Sequence[Strategy] = ()) -> PassManager:
-    """The target's part."""
-    return PassManager((legalise(legal, lower),), facts=frozenset({"canonical:local"}))
+class _Back(PassManager):
+    """Keeps the names of the graph's outputs, which decompositions may give up."""
+
+    def run(self, model: Model, ctx: Context | None = None) -> Model:
+        done = super().run(model, ctx)
+        return rewired(done, named_outputs(done.graph, model.graph.outputs))
+
+
+def back(
+    legal: Legal, lower: Sequence[Strategy] = (), layout: str = "channels_first"
+) -> PassManager:
+    """The target's part; ``layout`` is ``channels_first`` or ``channels_last``."""
+    facts = frozenset({"canonical:local"})
+    if layout == "channels_first":
+        return _Back((legalise(legal, lower),), facts)
+    stages = (to_channels_last(), legalise(legal, lower, [CHANNELS_LAST_VIEWS]))
+    return _Back(stages, facts)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cir.diagnostics import error
 
 if TYPE_CHECKING:
+    from framework_adapter.backend import Backend
     from framework_adapter.source import Frontend
 
 #: framework -> (module, extra to install, module that must be importable).
@@ -20,11 +21,18 @@ FRAMEWORKS: dict[str, tuple[str, str, str]] = {
     "tensorflow": ("framework_adapter.tensorflow", "tensorflow", "tensorflow"),
     "mindspore": ("framework_adapter.mindspore", "mindspore", "mindspore"),
     "onnx": ("framework_adapter.onnx", "onnx", "onnx"),
+    "mslite": ("framework_adapter.mindspore.lite", "mslite", "flatbuffers"),
+    "cann": ("framework_adapter.cann", "cann", "google.protobuf"),
 }
 _ALIASES = {"torch": "pytorch", "tf": "tensorflow", "keras": "tensorflow", "ms": "mindspore"}
-TARGETS: dict[str, str] = {"onnx": "framework_adapter.onnx", "cir": "framework_adapter.cir_target"}
-#: Formats that a later version brings.
-PLANNED = ("saved_model", "mslite", "air", "om")
+TARGETS: dict[str, str] = {
+    "onnx": "framework_adapter.onnx",
+    "cir": "framework_adapter.cir_target",
+    "saved_model": "framework_adapter.tensorflow.saved_model",
+    "mslite": "framework_adapter.mindspore.lite",
+    "air": "framework_adapter.cann.air",
+    "om": "framework_adapter.cann.om",
+}
 #: Suffix of an output -> its format; a folder has none.
 SUFFIXES: dict[str, str] = {
     ".onnx": "onnx",
@@ -53,6 +61,12 @@ def frontend(name: str) -> Frontend:
         nearest=", ".join(FRAMEWORKS),
         fix="pass framework= with one of these names",
     )
+
+
+def room(framework: str) -> str:
+    """Folder of a framework's op tables, below this package."""
+    module = FRAMEWORKS.get(framework, (framework,))[0]
+    return module.removeprefix("framework_adapter.").replace(".", "/")
 
 
 def frontends() -> Iterator[Frontend]:
@@ -116,25 +130,19 @@ def detect(model: object, framework: str | None = None) -> Frontend:
         "E104",
         f"cannot tell which framework {what} belongs to",
         nearest="torch.nn.Module, keras.Model, tf.Module, mindspore.nn.Cell, or a path ending in "
-        ".pt2 .keras .pb .mindir .onnx or a SavedModel folder",
+        ".pt2 .keras .pb .mindir .onnx .ms .air .om or a SavedModel folder",
         fix="pass the model object itself; wrap a function in tf.function or in a torch.nn.Module",
     )
 
 
-def backend(target: str) -> Any:
+def backend(target: str) -> Backend:
     """The backend of a target format. Raises CirError E503."""
     if target in TARGETS:
-        return import_module(TARGETS[target]).BACKEND
+        found: Backend = import_module(TARGETS[target]).BACKEND
+        return found
     for point in _plugins(BACKEND_GROUP):
         if point.name == target:
             return _loaded(point)
-    if target in PLANNED:
-        raise error(
-            "E503",
-            f"target {target!r} is not in this version; a later version brings it",
-            nearest=", ".join(TARGETS),
-            fix="convert to 'onnx' or 'cir' now",
-        )
     raise error(
         "E503",
         f"unknown target {target!r}",
@@ -151,7 +159,7 @@ def format_of(path: Path) -> str:
             "E503",
             f"no format goes with the suffix {path.suffix!r}",
             nearest=", ".join(s for s in SUFFIXES if s),
-            fix="end the file name in .onnx or .cir.json",
+            fix="end the file name in one of these, or name a folder for a SavedModel",
         )
     return found
 

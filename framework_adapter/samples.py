@@ -188,11 +188,11 @@ def prove(table: MappingTable, rows: Iterable[Row]) -> list[str]:
         CirError: E204 for every op whose sample fails or that takes none of them; E203 for an op
             that the framework does not have; E901 when the framework is not installed.
     """
-    from framework_adapter.registry import FRAMEWORKS, require
+    from framework_adapter.registry import FRAMEWORKS, require, room
 
-    _, extra, module = FRAMEWORKS[table.room]
+    package, extra, module = FRAMEWORKS[next(n for n in FRAMEWORKS if room(n) == table.room)]
     require(module, extra)
-    both = importlib.import_module(f"framework_adapter.{table.room}.samples").both
+    both = importlib.import_module(f"{package}.samples").both
     found = Collector()
     lines = []
     for row in rows:

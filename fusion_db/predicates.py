@@ -105,6 +105,13 @@ def single_use(v: Value) -> bool:
 
 
 @_function
+def made_by(v: Value, op: str) -> bool:
+    """Whether a value is a result of an op of this name."""
+    node = v.work.producers.get(v.name)
+    return node is not None and node.op == op
+
+
+@_function
 def static(x: Any) -> bool:
     """Whether a value's shape, or a tuple of dims, holds no symbol."""
     return all(type(d) is int for d in (x.shape if isinstance(x, Value) else x))

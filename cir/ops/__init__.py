@@ -3,6 +3,7 @@
 from cir.ops import (  # noqa: F401
     activation,
     attention,
+    channels_last,
     control,
     conv,
     elementwise,
@@ -10,6 +11,7 @@ from cir.ops import (  # noqa: F401
     linear,
     norm,
     quant,
+    recurrent,
     reduce,
     spatial,
     tensor,

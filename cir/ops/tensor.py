@@ -26,7 +26,7 @@ from cir.kernel import Array, Ints, kernel
 from cir.spec import InferContext, InferError, op
 
 
-@op("identity(x)", infer=same_as(0), layout="elementwise",
+@op("identity(x)", infer=same_as(0),
     samples=[{"inputs": ["float32[2,3]"]}, {"inputs": ["int64[]"]}])  # fmt: skip
 def identity(x: Array) -> Array:
     """``x`` itself; stands where a graph output needs a name of its own."""

@@ -4,6 +4,7 @@ from cir.passes.basic import cse, dce, fold
 from cir.passes.decompose import decompose
 from cir.passes.einsum import expand_einsum
 from cir.passes.interface import channels_first_interface
+from cir.passes.layout import channels_last
 from cir.passes.manager import Context, Pass, PassManager, Record, Stage
 from cir.passes.normalize import normalize
 from cir.passes.slices import slices_to_split
@@ -16,6 +17,7 @@ __all__ = [
     "Record",
     "Stage",
     "channels_first_interface",
+    "channels_last",
     "cse",
     "dce",
     "decompose",

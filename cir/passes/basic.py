@@ -13,8 +13,9 @@ from cir.passes.sweep import Sweep, map_regions, prune
 
 #: A folded result above this many bytes must not be larger than what it is computed from.
 _FOLD_GROWTH_LIMIT = 1 << 16
-#: Ops that fold never evaluates: their results are not functions of constant operands alone.
-_NO_FOLD = frozenset(("cond", "while_loop"))
+#: Ops that fold never evaluates: their results are not functions of constant operands alone, or
+#: stand for an output.
+_NO_FOLD = frozenset(("cond", "while_loop", "identity"))
 
 
 def dce(graph: Graph) -> Graph:
@@ -57,7 +58,7 @@ def cse(graph: Graph) -> Graph:
     seen: dict[Any, Node] = {}
 
     def visit(s: Sweep, node: Node) -> Any:
-        if node.regions:
+        if node.regions or node.op == "identity":
             return None
         key = (node.op, node.inputs, _attr_key(node.attrs))
         first = seen.setdefault(key, node)
@@ -96,7 +97,8 @@ def fold(graph: Graph) -> Graph:
         names = []
         for out, t, value in zip(node.outputs, out_types, results):
             value = np.asarray(value)
-            name = s.b.const(Const.of(value, t.dtype), name=out)
+            wanted = f"{out}.value" if out in graph.outputs else out  # the output keeps its name
+            name = s.b.const(Const.of(value, t.dtype), name=wanted)
             if dt.is_float(t.dtype) and value.dtype == np.float64:
                 wide[name] = value
             names.append(name)

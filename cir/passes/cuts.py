@@ -29,6 +29,27 @@ def merge_slices(s: Sweep, node: Node) -> Result:
     return [s.emit(node, "slice", [first.inputs[0]], attrs, final=True)]
 
 
+def cut_of_concat(s: Sweep, node: Node) -> Result:
+    """Pieces of a concatenation that are its operands: these."""
+    joined = s.producer(node.inputs[0])
+    axes = node.attrs["axes"] if node.op == "slice" else (node.attrs["axis"],)
+    if joined is None or joined.op != "concat" or axes != (joined.attrs["axis"],):
+        return None
+    bounds: list[dim.Dim] = [0]
+    for x in joined.inputs:
+        bounds.append(dim.add(bounds[-1], s.b.types[str(x)].shape[axes[0]]))
+    pieces = dict(zip(zip(bounds, bounds[1:]), joined.inputs))
+    if node.op == "slice":
+        whole = node.attrs["steps"] == (1,)
+        found = [pieces.get((node.attrs["starts"][0], node.attrs["ends"][0]))] if whole else [None]
+    else:
+        ends: list[dim.Dim] = [0]
+        for size in node.attrs["sizes"]:
+            ends.append(dim.add(ends[-1], size))
+        found = [pieces.get(pair) for pair in zip(ends, ends[1:])]
+    return None if None in found else [str(x) for x in found]
+
+
 def cut_by_slice(s: Sweep, node: Node) -> Result:
     """A contiguous slice of a reshape is a reshape of a slice."""
     axes, starts, ends, steps = (node.attrs[k] for k in ("axes", "starts", "ends", "steps"))

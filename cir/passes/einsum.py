@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cir import dim
+from cir.builder import Builder
 from cir.graph import Graph, Node
 from cir.passes.sweep import Sweep, map_regions
 
 
-def expand_einsum(graph: Graph) -> Graph:
-    """Replace every einsum that has no repeated label inside one operand."""
+def expand_einsum(graph: Graph, parent: Builder | None = None) -> Graph:
+    """Replace every einsum that has no repeated label inside one operand.
+
+    ``parent`` is the builder of the graph around a region.
+    """
 
     def visit(s: Sweep, node: Node) -> Sequence[str] | None:
         if node.regions:
-            changed = map_regions(node, expand_einsum)
+            changed = map_regions(node, lambda r: expand_einsum(r, s.b))
             if changed is node:
                 return None
             s.b.nodes.append(changed)
@@ -25,7 +29,7 @@ def expand_einsum(graph: Graph) -> Graph:
 
     if not any(n.op == "einsum" or n.regions for n in graph.nodes):
         return graph
-    return Sweep(graph).run(visit)
+    return Sweep(graph, parent).run(visit)
 
 
 class _Einsum:

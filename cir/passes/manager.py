@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cir.diagnostics import error
+from cir.digest import structure_digest
 from cir.graph import Graph, Model
 from cir.verify import Checked, verify
 
@@ -57,15 +58,18 @@ class Record:
 
 @dataclass
 class Context:
-    """What passes share during one run."""
+    """What passes and backends share during one run; ``say`` tells the user what goes on."""
 
     fired: Counter[str] = field(default_factory=Counter)
     trace: list[Record] = field(default_factory=list)
     verified: Checked = field(default_factory=Checked)
+    say: Callable[[str], None] = lambda text: None
 
 
 #: Rounds after which a stage that still changes is taken to be a loop.
 MAX_ROUNDS = 32
+#: Rounds after which a stage that only goes round in a circle of equal forms is looked for.
+PATIENCE = 8
 
 
 class PassManager:
@@ -99,12 +103,19 @@ class PassManager:
         """
         ctx = ctx or Context()
         for stage in self.stages:
-            for _ in range(MAX_ROUNDS):
+            seen: dict[str, Model] = {}
+            for turn in range(MAX_ROUNDS):
                 before = model.graph
                 for p in stage.passes:
                     model = self._apply(stage, p, model, ctx)
                 if not stage.fixpoint or model.graph is before:
                     break
+                if turn >= PATIENCE:
+                    key = structure_digest(model.graph).hex
+                    if key in seen:
+                        model = _least(seen, key)
+                        break
+                    seen[key] = model
             else:
                 last = [r.name for r in ctx.trace[-len(stage.passes) :] if r.stage == stage.name]
                 raise error(
@@ -130,6 +141,15 @@ class PassManager:
         fired = tuple(sorted((ctx.fired - fired_before).items()))
         ctx.trace.append(Record(stage.name, p.name, before, len(graph.nodes), fired, ms))
         return model
+
+
+def _least(seen: dict[str, Model], again: str) -> Model:
+    """Of the forms that a stage runs through in a circle, the one that is canonical by its digest.
+
+    Views that cost nothing on either side of an op can go round so; any of the forms is right.
+    """
+    keys = list(seen)
+    return seen[min(keys[keys.index(again) :])]
 
 
 def rewired(model: Model, graph: Graph) -> Model:

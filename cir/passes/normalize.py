@@ -7,16 +7,20 @@ a pool over everything is a mean, a convolution of single pixels is a linear.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from cir import dim, spec
+from cir.builder import Builder
 from cir.graph import Const, Graph, Node
-from cir.passes.cuts import cut_by_slice, cut_by_split, join, merge_slices
+from cir.passes.cuts import cut_by_slice, cut_by_split, cut_of_concat, join, merge_slices
+from cir.passes.fills import fill, filled
+from cir.passes.grids import along_axis, gathered, gathered_nd, reached, spread
 from cir.passes.operands import adds_ones, lean_operands
 from cir.passes.permute import permuted_input, permuted_output
+from cir.passes.steps import lstm, unreversed
 from cir.passes.sweep import Sweep, map_regions
+from cir.passes.windows import avg_pool, conv, max_pool
 
 _REDUCTIONS = (
     "sum", "mean", "prod", "amax", "amin", "any", "all", "argmax", "argmin", "logsumexp",
@@ -24,14 +28,14 @@ _REDUCTIONS = (
 Result = Sequence[str] | None
 
 
-def normalize(graph: Graph) -> Graph:
-    """One sweep of all local canonical forms."""
-    return Sweep(graph).run(_visit)
+def normalize(graph: Graph, parent: Builder | None = None) -> Graph:
+    """One sweep of all local canonical forms; ``parent``: builder of the graph around a region."""
+    return Sweep(graph, parent).run(_visit)
 
 
 def _visit(s: Sweep, node: Node) -> Result:
     if node.regions:
-        changed = map_regions(node, normalize)
+        changed = map_regions(node, lambda r: normalize(r, s.b))
         if changed is node:
             return None
         s.b.nodes.append(changed)
@@ -49,6 +53,16 @@ def _visit(s: Sweep, node: Node) -> Result:
 def _alias(node: Node) -> Result:
     assert node.inputs[0] is not None
     return [node.inputs[0]]
+
+
+def _identity(s: Sweep, node: Node) -> Result:
+    """Stays only where an output is an input, a constant or another output."""
+    x = node.inputs[0]
+    if node.name in s.graph.outputs:
+        others = {s.env.get(o, o) for o in s.graph.outputs if o != node.name}
+        if x in others or x in s.b.consts or x in s.graph.inputs:
+            return None
+    return _alias(node)
 
 
 def _same_type(s: Sweep, node: Node) -> Result:
@@ -99,50 +113,14 @@ def _single(s: Sweep, node: Node) -> Result:
     return _alias(node) if len(node.inputs) == 1 else None
 
 
-def _conv(s: Sweep, node: Node) -> Result:
-    """A 1x1 convolution of single pixels is a linear."""
-    x, w, *rest = node.inputs
-    t, k = s.b.types[str(x)], s.b.types[str(w)]
-    ones = (1,) * (t.rank - 2)
-    if t.shape[2:] != ones or k.shape[2:] != ones or node.attrs["groups"] != 1:
-        return None
-    if any(node.attrs["pads"]):
-        return None
-    flat = s.emit(node, "reshape", [x], {"shape": t.shape[:2]})
-    matrix = s.emit(node, "reshape", [w], {"shape": k.shape[:2]})
-    y = s.emit(node, "linear", [flat, matrix, *rest])
-    return [s.emit(node, "reshape", [y], {"shape": s.b.types[node.name].shape}, final=True)]
-
-
-def _flat_conv(s: Sweep, node: Node) -> Result:
-    """A convolution along axes of which one has size 1 is one along the others."""
-    x, w, *rest = node.inputs
-    t, k = s.b.types[str(x)].shape, s.b.types[str(w)].shape
-    n = len(t) - 2
-    pads = node.attrs["pads"]
-    idle = [i for i in range(n) if t[i + 2] == 1 == k[i + 2] and not pads[i] and not pads[n + i]]
-    if n == 1 or not idle:
-        return None
-    at = idle[0]
-    less = [
-        s.emit(node, "reshape", [v], {"shape": shape[: at + 2] + shape[at + 3 :]})
-        for v, shape in ((x, t), (w, k))
-    ]
-    attrs = dict(node.attrs)
-    for key in ("strides", "dilations"):
-        attrs[key] = attrs[key][:at] + attrs[key][at + 1 :]
-    attrs["pads"] = tuple(p for i, p in enumerate(pads) if i % n != at)
-    y = s.emit(node, "conv", [*less, *rest], attrs)
-    return [s.emit(node, "reshape", [y], {"shape": s.b.types[node.name].shape}, final=True)]
-
-
 def _logical_and(s: Sweep, node: Node) -> Result:
     """What is true everywhere only broadcasts the other operand."""
-    x, k = node.inputs
-    c = s.b.consts.get(str(k))
-    if c is None or not c.numpy().all():
-        return None
-    return [s.emit(node, "expand", [x], {"shape": s.b.types[node.name].shape}, final=True)]
+    for x, k in (node.inputs, node.inputs[::-1]):
+        c = s.b.consts.get(str(fill(s, k) or k))
+        if c is not None and c.numpy().all():
+            attrs = {"shape": s.b.types[node.name].shape}
+            return [s.emit(node, "expand", [x], attrs, final=True)]
+    return None
 
 
 def _logical_not(s: Sweep, node: Node) -> Result:
@@ -156,6 +134,8 @@ def _attention(s: Sweep, node: Node) -> Result:
     if mask is None:
         return None
     producer, c = s.producer(mask), s.b.consts.get(mask)
+    if c is not None and c.type.dtype == "bool" and c.numpy().all():
+        return [s.emit(node, node.op, node.inputs[:3], dict(node.attrs), final=True)]
     lean = mask
     if producer is not None and (producer.op == "expand" or adds_ones(s, mask)):
         source = str(producer.inputs[0])
@@ -195,63 +175,6 @@ def _gather(s: Sweep, node: Node) -> Result:
     )
     shape = s.b.types[node.name].shape
     return [s.emit(node, "reshape", [part], {"shape": shape}, final=True)]
-
-
-def _avg_pool(s: Sweep, node: Node) -> Result:
-    """A pool whose one window is the whole image is a mean over the spatial axes."""
-    x = node.inputs[0]
-    assert x is not None
-    t = s.b.types[x]
-    spatial = t.shape[2:]
-    if tuple(node.attrs["kernel"]) != spatial or any(node.attrs["pads"]):
-        return None
-    if any(d != 1 for d in s.b.types[node.name].shape[2:]):
-        return None
-    axes = tuple(range(-len(spatial), 0))
-    return [s.emit(node, "mean", [x], {"axis": axes, "keepdims": True}, final=True)]
-
-
-def _plain(s: Sweep, node: Node) -> Result:
-    """Without rounding ceil_mode is False, without padding count_include_pad is False."""
-    attrs: dict[str, Any] = dict(node.attrs)
-    shape = s.b.types[str(node.inputs[0])].shape[2:]
-    kernel, strides, pads = (attrs[k] for k in ("kernel", "strides", "pads"))
-    dilations = attrs.get("dilations", (1,) * len(shape))
-    n = len(shape)
-    spans = [dilations[i] * (kernel[i] - 1) + 1 - pads[i] - pads[n + i] for i in range(n)]
-    exact = all(isinstance(d, int) and (d - a) % b == 0 for d, a, b in zip(shape, spans, strides))
-    attrs["ceil_mode"] = attrs["ceil_mode"] and not exact
-    if "count_include_pad" in attrs and not any(pads) and not attrs["ceil_mode"]:
-        attrs["count_include_pad"] = False
-    if attrs == dict(node.attrs):
-        return None
-    return [s.emit(node, node.op, node.inputs, attrs, final=True)]
-
-
-def _pool(s: Sweep, node: Node) -> Result:
-    """Pooling over a leading spatial axis of size 1 needs one axis less."""
-    x = node.inputs[0]
-    assert x is not None
-    t = s.b.types[x]
-    kernel = node.attrs["kernel"]
-    n = t.rank - 2
-    pads = node.attrs["pads"]
-    assert isinstance(kernel, tuple) and isinstance(pads, tuple)
-    if n < 2 or t.shape[2] != 1 or kernel[0] != 1 or pads[0] or pads[n]:
-        return None
-    inner = s.emit(node, "reshape", [x], {"shape": t.shape[:2] + t.shape[3:]})
-    attrs = dict(node.attrs)
-    for key in ("kernel", "strides", "dilations"):
-        if key in attrs:
-            attrs[key] = attrs[key][1:]
-    attrs["pads"] = pads[1:n] + pads[n + 1 :]
-    pooled = s.emit(node, node.op, [inner], attrs)
-    shape = s.b.types[node.name].shape
-    return [s.emit(node, "reshape", [pooled], {"shape": shape}, final=True)]
-
-
-def _average(s: Sweep, node: Node) -> Result:
-    return _avg_pool(s, node) or _pool(s, node) or _plain(s, node)
 
 
 def _mean_over_merged(s: Sweep, node: Node) -> Result:
@@ -311,33 +234,72 @@ def _widens(a: str, b: str) -> bool:
         return False
 
 
+#: Op -> what its optional operands are when they do nothing, by position.
+_NEUTRAL: dict[str, dict[int, int]] = {
+    **dict.fromkeys(("linear", "conv", "conv_transpose"), {2: 0}),
+    **dict.fromkeys(("layer_norm", "group_norm", "group_norm_silu"), {1: 1, 2: 0}),
+    "rms_norm": {1: 1},
+}
+
+
+def _lean(s: Sweep, node: Node) -> Result:
+    """A bias of zeros and a scale of ones are absent, as ``x + 0`` and ``x * 1`` are."""
+    idle = [
+        i
+        for i, value in _NEUTRAL[node.op].items()
+        if i < len(node.inputs)
+        and (c := s.b.consts.get(str(node.inputs[i]))) is not None
+        and (c.numpy() == value).all()
+    ]
+    if not idle:
+        return None
+    inputs = [None if i in idle else x for i, x in enumerate(node.inputs)]
+    return [s.emit(node, node.op, inputs, dict(node.attrs), final=True)]
+
+
 def _mul_like(identity: float) -> Callable[[Sweep, Node], Result]:
     def rule(s: Sweep, node: Node) -> Result:
-        x, k = node.inputs[0], node.inputs[1]
-        if k in s.b.consts and s.b.consts[k].is_scalar:
-            value = s.b.consts[k].numpy().reshape(())
-            if value == identity and s.b.types[str(x)] == s.b.types[node.name]:
-                return [x]  # type: ignore[list-item]
+        x, k = map(str, node.inputs)
+        c = s.b.consts.get(k)
+        if c is not None and s.b.types[x] == s.b.types[node.name] and (c.numpy() == identity).all():
+            return [x]
         return None
 
     return rule
 
 
 _RULES: dict[str, Callable[[Sweep, Node], Result]] = {
-    "identity": lambda s, n: _alias(n),
+    "identity": _identity,
     "cast": _cast,
-    "expand": _expand,
+    "expand": lambda s, n: _expand(s, n) or filled(s, n),
     "tile": _tile,
     "pad": _pad,
-    "slice": lambda s, n: _whole_slice(s, n) or merge_slices(s, n) or cut_by_slice(s, n),
-    "split": lambda s, n: _alias(n) if len(n.outputs) == 1 else cut_by_split(s, n),
-    "gather": _gather,
+    "slice": lambda s, n: (
+        _whole_slice(s, n)
+        or filled(s, n)
+        or unreversed(s, n)
+        or merge_slices(s, n)
+        or cut_of_concat(s, n)
+        or cut_by_slice(s, n)
+    ),
+    "split": lambda s, n: (
+        _alias(n)
+        if len(n.outputs) == 1
+        else filled(s, n) or cut_of_concat(s, n) or cut_by_split(s, n)
+    ),
+    "reshape": filled,
+    "gather": lambda s, n: _gather(s, n) or gathered(s, n) or spread(s, n),
+    "gather_nd": gathered_nd,
+    "gather_elements": along_axis,
+    "greater_equal": reached,
+    "lstm": lstm,
     "concat": lambda s, n: _single(s, n) or join(s, n),
-    "conv": lambda s, n: _conv(s, n) or _flat_conv(s, n),
-    "linear": permuted_input,
-    "transpose": permuted_output,
-    "avg_pool": _average,
-    "max_pool": lambda s, n: _pool(s, n) or _plain(s, n),
+    **dict.fromkeys(_NEUTRAL, _lean),
+    "conv": lambda s, n: _lean(s, n) or conv(s, n),
+    "linear": lambda s, n: _lean(s, n) or permuted_input(s, n),
+    "transpose": lambda s, n: filled(s, n) or permuted_output(s, n),
+    "avg_pool": avg_pool,
+    "max_pool": max_pool,
     "logical_and": _logical_and,
     "logical_not": _logical_not,
     "scaled_dot_product_attention": _attention,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from cir.builder import Builder
 from cir.dim import Dim
 from cir.graph import Graph, Node
 from cir.passes.sweep import Sweep, map_regions
 
 
-def slices_to_split(graph: Graph) -> Graph:
-    """chunk, split and strided slicing all spell ``split``; regions included."""
+def slices_to_split(graph: Graph, parent: Builder | None = None) -> Graph:
+    """chunk, split and strided slicing all spell ``split``; regions included.
+
+    ``parent`` is the builder of the graph around a region.
+    """
     groups: dict[tuple[str, int], list[Node]] = {}
     for node in graph.nodes:
         if node.op == "slice" and node.attrs["steps"] == (1,):
@@ -27,7 +31,7 @@ def slices_to_split(graph: Graph) -> Graph:
 
     def visit(s: Sweep, node: Node) -> list[str] | None:
         if node.regions:
-            changed = map_regions(node, slices_to_split)
+            changed = map_regions(node, lambda r: slices_to_split(r, s.b))
             if changed is node:
                 return None
             s.b.nodes.append(changed)
@@ -47,7 +51,7 @@ def slices_to_split(graph: Graph) -> Graph:
             done[(x, axis)] = dict(zip(names, outs))
         return [done[(x, axis)][node.name]]
 
-    return Sweep(graph).run(visit)
+    return Sweep(graph, parent).run(visit)
 
 
 def _cover(nodes: list[Node], size: Dim) -> list[Node] | None:

@@ -15,12 +15,13 @@ Visit = Callable[["Sweep", Node], Sequence[str] | None]
 class Sweep:
     """State of a sweep: ``b`` builds the new graph; inputs of visited nodes are already renamed.
 
+    ``parent`` is the builder of the graph around a region, whose names new nodes must not take.
     Nodes that are kept are the same objects, so later checks may skip them.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, parent: Builder | None = None) -> None:
         self.graph = graph
-        self.b = Builder.resume(graph)
+        self.b = Builder.resume(graph, parent)
         self.env: dict[str, str] = {}
         self.changed = False
         self.made: dict[str, Node] = {}
@@ -72,15 +73,29 @@ class Sweep:
                     env[old] = new
         if not self.changed:
             return self.graph
-        outputs = tuple(env.get(o, o) for o in self.graph.outputs)
         return prune(
             self.graph.with_(
-                outputs=outputs,
+                outputs=self._outputs(),
                 nodes=tuple(self.b.nodes),
                 types=self.b.types,
                 consts=self.b.consts,
             )
         )
+
+    def _outputs(self) -> tuple[str, ...]:
+        """The graph's outputs, each still computed by a node of its own where it was before.
+
+        An output that became an input, a constant or another output is an identity of it.
+        """
+        now = [self.env.get(o, o) for o in self.graph.outputs]
+        for i, (old, new) in enumerate(zip(self.graph.outputs, now)):
+            if old == new:
+                continue
+            others = (*now[:i], *(n for n, o in zip(now[i:], self.graph.outputs[i:]) if n == o))
+            if new in others or new in self.b.consts or new in self.graph.inputs:
+                self.b.release([old])
+                now[i] = self.b.emit("identity", [new], name=old)[0]
+        return tuple(now)
 
 
 def prune(graph: Graph) -> Graph:

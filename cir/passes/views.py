@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cir import spec
+from cir.builder import Builder
 from cir.graph import Const, Graph, Node
 from cir.passes.interface import delayed_inputs, is_entry
 from cir.passes.sweep import Sweep, map_regions
@@ -30,14 +31,19 @@ from cir.passes.viewparts import (
 from cir.views import View
 
 
-def sink_views(graph: Graph) -> Graph:
-    """Normalise and sink views, in one forward sweep; regions included."""
-    return _Views(graph).run_all()
+def sink_views(graph: Graph, channels_last: bool = False, parent: Builder | None = None) -> Graph:
+    """Normalise and sink views, in one forward sweep; regions included.
+
+    Where images of both layouts meet, the transposed ones are brought to channels-first, or to
+    channels-last. ``parent``: builder of the graph around a region.
+    """
+    return _Views(graph, channels_last, parent).run_all()
 
 
 class _Views(Sweep):
-    def __init__(self, graph: Graph) -> None:
-        super().__init__(graph)
+    def __init__(self, graph: Graph, channels_last: bool, parent: Builder | None) -> None:
+        super().__init__(graph, parent)
+        self.channels_last = channels_last
         self.view_of: dict[str, tuple[str, View]] = {}
         self.cache: dict[tuple[Any, ...], str] = {}
         #: channels-first twin of a channels-last input -> the input, and the way back to it
@@ -46,7 +52,7 @@ class _Views(Sweep):
         self.sunk_by: dict[str, tuple[str, tuple[int, ...]]] = {}
 
     def run_all(self) -> Graph:
-        for name in delayed_inputs(self.graph):
+        for name in () if self.channels_last else delayed_inputs(self.graph):
             # The input is taken as a view of its channels-first transpose, so that work on it sinks
             # no transpose but meets one that is already there.
             rank = self.b.types[name].rank
@@ -126,7 +132,7 @@ class _Views(Sweep):
 
     def visit(self, node: Node) -> Sequence[str] | None:
         if node.regions:
-            changed = map_regions(node, sink_views)
+            changed = map_regions(node, lambda r: sink_views(r, self.channels_last, self.b))
             if changed is node:
                 return None
             self.b.nodes.append(changed)
@@ -142,6 +148,8 @@ class _Views(Sweep):
             return self.sink_batched(node)
         if node.op == "gather":
             return self.sink_gather(node)
+        if node.op in ("group_norm", "group_norm_silu"):
+            return self.sink_grouped(node)
         if s.layout == "axis" and node.attrs.get("keepdims", True):
             out = self.sink_axis(node, s)
             if out is not None:
@@ -155,7 +163,7 @@ class _Views(Sweep):
     def visit_view(self, node: Node) -> Sequence[str] | None:
         x = node.inputs[0]
         assert x is not None
-        if x not in self.view_of and is_entry(self.graph, node):
+        if x not in self.view_of and not self.channels_last and is_entry(self.graph, node):
             rank = self.b.types[x].rank
             back = View.identity(self.b.types[node.name].shape).transpose((0, *range(2, rank), 1))
             self.entry[node.name] = (x, back)
@@ -236,15 +244,13 @@ class _Views(Sweep):
             out = self._sink_past(node, view, found[1], free=not self._moves_data(candidate))
             if out is not None:
                 return out
-        # Images are channels-first: where one operand already is, the others are transposed to it.
+        # Images have one layout: where one operand has it, the others are transposed to it.
         rank = len(out_shape)
-        to_last = (0, *range(2, rank), 1)
+        away = (0, rank - 1, *range(1, rank - 1)) if self.channels_last else (0, *range(2, rank), 1)
         for candidate in dict.fromkeys(full):
             found = self.transposed(str(candidate))
-            if rank >= 4 and found is not None and found[1] == to_last:
-                return self._sink_past(
-                    node, transposed_view(out_shape, to_last), to_last, force=True
-                )
+            if rank >= 4 and found is not None and found[1] == away:
+                return self._sink_past(node, transposed_view(out_shape, away), away, force=True)
         return None
 
     def _moves_data(self, name: str | None) -> bool:
@@ -289,6 +295,8 @@ class _Views(Sweep):
             return lambda: self.sunk_by[name][0]
         base, own = self.base(name)
         shape = self.b.types[name].shape
+        if shape == view.shape and own.base == view.base and own.spelling() == view.spelling():
+            return lambda: base
         if not shape:
             return lambda: name
         if name in self.b.consts:
@@ -296,8 +304,6 @@ class _Views(Sweep):
             if arr is None:
                 return None
             return lambda: self.b.const(Const.of(arr, self.b.types[name].dtype), name=f"{name}.v")
-        if shape == view.shape and own.base == view.base and own.spelling() == view.spelling():
-            return lambda: base
         perm = perm or as_transpose(view)
         if perm is None:
             return None
@@ -452,6 +458,16 @@ class _Views(Sweep):
             for i, v in zip(operands, inner)
         ]
         return self.sunk(node, [*values, *node.inputs[3:]], dict(node.attrs), [out])
+
+    def sink_grouped(self, node: Node) -> Sequence[str] | None:
+        """Statistics over a group's channels and places do not care how the places are arranged."""
+        x = node.inputs[0]
+        if x not in self.view_of or any(i in self.view_of for i in node.inputs[1:]):
+            return None
+        base, view = self.view_of[x]
+        if view.base[:2] != view.shape[:2] or transposes(view):
+            return None
+        return self.sunk(node, [base, *node.inputs[1:]], dict(node.attrs), [view])
 
     def sink_gather(self, node: Node) -> Sequence[str] | None:
         """A lookup by viewed indices is a viewed lookup, when axis 0 of the table is gathered."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -17,7 +18,7 @@ Exit codes:
   0 ok                   1 precision check failed
   2 wrong usage          3 unsupported op or target
   4 bad input file       5 a package is missing
-  6 resource limit     130 interrupted"""
+  6 resource limit     130 interrupted, 143 terminated"""
 #: Set before a framework is imported: fewer log lines, and Keras on TensorFlow.
 QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -57,7 +58,7 @@ class Verbs(TyperGroup):
 
 def app() -> typer.Typer:
     """The command-line application."""
-    from framework_adapter.cli import convert, doctor, explain, inspect
+    from framework_adapter.cli import convert, doctor, explain, inspect, package, serve
 
     made = typer.Typer(
         cls=Verbs,
@@ -71,6 +72,8 @@ def app() -> typer.Typer:
     for verb, examples in (
         (convert.convert, convert.EXAMPLES),
         (inspect.inspect, inspect.EXAMPLES),
+        (package.package, package.EXAMPLES),
+        (serve.serve, serve.EXAMPLES),
         (explain.explain, explain.EXAMPLES),
         (doctor.doctor, doctor.EXAMPLES),
     ):
@@ -82,4 +85,6 @@ def main() -> None:
     """Entry point of the console script."""
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
+    # Being terminated is unwound like an error: nothing half-written stays, no compiler goes on.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     app()()

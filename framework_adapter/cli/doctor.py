@@ -24,6 +24,8 @@ PACKAGES = (
     ),
     (("onnx",), "onnx", "onnx", "writing and reading ONNX"),
     (("onnxruntime",), "onnxruntime", "onnx", "running and validating ONNX"),
+    (("flatbuffers",), "flatbuffers", "mslite", "writing and reading MindSpore Lite"),
+    (("protobuf",), "google.protobuf", "cann", "writing and reading AIR and OM"),
     (("jinja2",), "jinja2", "report", "HTML reports"),
 )
 
@@ -43,17 +45,39 @@ def doctor(
         from framework_adapter.cli.selftest import selftest
 
         verdicts = dict(selftest(lambda name: print(f"... {name}", file=sys.stderr)))
+    from framework_adapter.cann import acl
+
+    compiler, why = _compiler()
+    device = acl.missing()
     if as_json:
-        print(json.dumps({"python": platform.python_version(), **versions, "run": verdicts}))
+        head = {"python": platform.python_version(), **versions, "run": verdicts}
+        print(json.dumps({**head, "atc": compiler, "pyacl": device or "ok"}))
         return
     print(f"Python {platform.python_version()} on {platform.machine()} {platform.system()}")
     for _, module, extra, what in PACKAGES:
         version = versions[module]
         hint = "" if version or not extra else f'   pip install "framework-adapter[{extra}]"'
         mark = "ok" if version else "--"
-        print(f"  {mark} {module:12} {version or 'missing':12} {what}{hint}")
+        print(f"  {mark} {module:15} {version or 'missing':12} {what}{hint}")
+    for name, found, what in (
+        ("atc", compiler, f"compiling OM files for a device{why}"),
+        ("pyACL", "" if device else "here", "running them on the device"),
+    ):
+        mark = "ok" if found else "--"
+        print(f"  {mark} {name:15} {found or 'missing':12} {what}; part of CANN")
     for name, verdict in verdicts.items():
         print(f"  {name:12} {verdict}")
+
+
+def _compiler() -> tuple[str, str]:
+    """Where atc is, or "" and what is wrong with $ATC, which is a finding and no failure."""
+    from cir.diagnostics import CirError
+    from framework_adapter.cann import atc
+
+    try:
+        return str(atc.find() or ""), ""
+    except CirError as exc:
+        return "", f" ({exc.diagnostics[0].what}; check $ATC)"
 
 
 def _version(module: str, names: Sequence[str]) -> str:

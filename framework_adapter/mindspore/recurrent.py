@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from cir import dim as dm
 from framework_adapter.context import Context
 from framework_adapter.source import SourceNode
 
-#: Longest sequence that an LSTM is unrolled over.
-_MAX_STEPS = 1024
 _BSH, _BNSD, _SBH, _BSND = range(4)
 
 
@@ -29,26 +28,17 @@ def lstm(
 
     ``weight`` is flat: input weights [4H, I], hidden weights [4H, H], bias [4H]; gates i, f, g, o.
     """
-    steps, batch, n = c.shape(x)[0], c.shape(x)[1], hidden_size
-    if not isinstance(steps, int) or steps > _MAX_STEPS:
-        fix = f"give the sequence a fixed length of at most {_MAX_STEPS}"
-        raise c.refuse(f"an LSTM over {steps} steps", fix)
-    sizes = [4 * n * input_size, 4 * n * n, 4 * n if has_bias else 0]
+    n = hidden_size
+    shapes = [(4 * n, input_size), (4 * n, n), (4 * n,)][: 3 if has_bias else 2]
+    sizes = tuple(math.prod(s) for s in shapes)
     flat = c.op("reshape", weight, shape=(sum(sizes),))
-    parts = c.op("split", flat, axis=0, sizes=tuple(s for s in sizes if s))
-    w = c.op("reshape", parts[0], shape=(4 * n, input_size))
-    u = c.op("reshape", parts[1], shape=(4 * n, n))
-    gates = c.op("linear", x, w, parts[2] if has_bias else None)
-    turns = c.op("split", gates, axis=0, sizes=(1,) * steps) if steps > 1 else (gates,)
-    states = []
-    for turn in turns:
-        i, f, g, o = c.op("split", c.op("add", turn, c.op("linear", h, u)), axis=-1, sizes=(n,) * 4)
-        kept = c.op("mul", c.op("sigmoid", f), state)
-        state = c.op("add", kept, c.op("mul", c.op("sigmoid", i), c.op("tanh", g)))
-        h = c.op("mul", c.op("sigmoid", o), c.op("tanh", state))
-        states.append(h)
-    y = c.op("concat", *states, axis=0) if steps > 1 else c.op("reshape", h, shape=(1, batch, n))
-    return y, h, state, None, None
+    weights = []
+    for part, shape in zip(c.op("split", flat, axis=0, sizes=sizes), shapes):
+        i, f, g, o = c.op("split", c.op("reshape", part, shape=shape), axis=0, sizes=(n,) * 4)
+        weights.append(c.op("concat", i, o, f, g, axis=0))
+    first = [c.op("reshape", v, shape=c.shape(v)[1:]) for v in (h, state)]
+    y, *last = c.op("lstm", x, *weights, *[None] * (3 - len(weights)), *first)
+    return y, *(c.op("reshape", v, shape=(1, *c.shape(v))) for v in last), None, None
 
 
 def flash_attention(

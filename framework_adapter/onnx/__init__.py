@@ -17,7 +17,13 @@ from framework_adapter.source import InputSpec, SourceGraph
 class OnnxBackend:
     """Writes ONNX files and runs them in ONNX Runtime."""
 
-    name = "onnx"
+    name = extra = "onnx"
+    folder = False
+    checked_by = "ONNX Runtime"
+    options: Mapping[str, str] = {
+        "opset": "opset of the file; default: the profile's usual one, or the first that suffices",
+        "profile": "kernels to rely on: ort-cpu (default), portable, ge-safe",
+    }
 
     @property
     def runnable(self) -> bool:
@@ -29,11 +35,11 @@ class OnnxBackend:
         model: Model,
         path: Path,
         *,
-        opset: int | None = None,
-        profile: str | None = None,
         digest: str = "",
         versions: Mapping[str, str] | None = None,
         ctx: Any = None,
+        opset: int | None = None,
+        profile: str | None = None,
     ) -> EmitResult:
         """Legalise a program and write it; see ``emit.emit``. Raises CirError E5xx."""
         from framework_adapter.onnx import emit

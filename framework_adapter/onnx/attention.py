@@ -36,15 +36,23 @@ def attention(
     mha = soft and aligned and s.dtype(q) in (s.target.takes("MultiHeadAttention", 0) or ())
     flag = 1 if causal else None
 
-    def call(operands: Sequence[str], n: Dim, bias: str | None = bias) -> str:
+    def call(values: Sequence[str], n: Dim, bias: str | None = bias) -> str:
+        operands = [s.cast(v, s.dtype(q)) for v in values]  # what heads are split from is not cast
         if mha:
             given = (*operands, None, None, bias)
             return str(
                 s.op("MultiHeadAttention", *given, num_heads=n, unidirectional=flag, scale=scale)
             )
-        given = (*operands, bias)
         return str(
-            s.op("Attention", *given, q_num_heads=n, kv_num_heads=n, is_causal=flag, scale=scale)
+            s.op(
+                "Attention",
+                *operands,
+                bias,
+                q_num_heads=n,
+                kv_num_heads=n,
+                is_causal=flag,
+                scale=scale,
+            )
         )
 
     if tq.rank == 3:

@@ -134,7 +134,7 @@ def emit(
 
     rows = table(profile or "ort-cpu", opset)
     found = Collector()
-    rows.check_legal(model.graph, found, "onnx")
+    rows.check_legal(model.graph, found, "onnx", "choose a later opset or another profile")
     found.raise_errors()
     scope = Scope(rows, model.graph)
     graph = scope.main()
@@ -148,14 +148,7 @@ def emit(
     out = proto.model(graph, version, target.profile, _metadata(model, metadata), _producer())
     path = Path(path)
     with staged(path) as tmp:
-        try:
-            files = proto.write(out, graph.consts, tmp, external_limit)
-        except OSError as exc:
-            raise error(
-                "E502",
-                f"cannot write {path}: {exc.strerror or exc}",
-                fix="free space or change the path",
-            ) from exc
+        files = proto.write(out, graph.consts, tmp, external_limit)
         proto.check(tmp)
     nodes = list(graph.walk())
     return EmitResult(

@@ -12,6 +12,7 @@ from cir.dim import Dim
 from cir.graph import TensorType
 from framework_adapter.onnx.attention import attention  # noqa: F401
 from framework_adapter.onnx.dims import reshaped
+from framework_adapter.onnx.recurrent import emit_lstm as lstm  # noqa: F401
 from framework_adapter.target import Scope
 
 _INT64_MAX, _INT64_MIN = 2**63 - 1, -(2**63)

@@ -23,6 +23,7 @@ from framework_adapter.onnx.layers import (  # noqa: F401
     pool,
     resize,
 )
+from framework_adapter.onnx.recurrent import lstm  # noqa: F401
 from framework_adapter.source import SourceNode
 
 _NEVER = -(2**62)

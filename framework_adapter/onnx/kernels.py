@@ -4,6 +4,10 @@ A profile is a file ``profiles/<name>.json``. ``ort-cpu`` is read from ONNX Runt
 
     python -m framework_adapter.onnx.kernels        # rewrites profiles/ort-cpu.json
 
+One that is ``like`` another has its kernels of the standard domain, at other opsets or only those
+of ``ops``. ``ge-safe`` lists what GE, Ascend's graph compiler, has ONNX parsers for at opset 18:
+the key of its parsers holds the opset, and none is registered for a later one.
+
 An op without a kernel (GroupNormalization, HardSwish, Mish) is not in it, although ONNX defines it:
 such ops are lowered further instead of being left to the runtime's function expansion.
 """
@@ -81,8 +85,10 @@ def load(name: str) -> Profile:
     raw = json.loads(path.read_text(encoding="utf-8"))
     if "like" in raw:
         like = load(raw["like"])
-        kernels = {op: k for op, k in like.kernels.items() if op not in like.domains}
-        return Profile(name, like.base, like.lowest, like.highest, {}, kernels)
+        opsets = raw.get("opset") or {k: getattr(like, k) for k in ("base", "lowest", "highest")}
+        ops = frozenset(op for line in raw.get("ops", ()) for op in line.split()) or like.kernels
+        kernels = {op: k for op, k in like.kernels.items() if op in ops and op not in like.domains}
+        return Profile(name, **opsets, domains={}, kernels=kernels)
     base, lowest, highest = (raw["opset"][k] for k in ("base", "lowest", "highest"))
     kernels = {
         op: tuple((int(since), tuple(map(_names, slots))) for since, slots in versions.items())

@@ -51,7 +51,7 @@ def one_node(row: Row, op: str, sample: Sequence[Any]) -> tuple[Any, Arrays]:
     while not names[-1]:
         names.pop()
     given = {k: DATA_TYPES[v] if k == "to" else v for k, v in attrs.items()}
-    count = len(row.results or row.cases[-1].emit[-1].targets if row.cases else [0])
+    count = len(row.results or (row.cases[-1].emit[-1].targets if row.cases else [0]))
     if op == "Split":
         count = given.get("num_outputs") or len(operands[1])
     outs = [f"y{i}" if not row.results or row.results[i] else "" for i in range(count)]

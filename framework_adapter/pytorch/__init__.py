@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,9 @@ class PyTorchFrontend:
         Buffers that ``forward`` changes are further feeds and results; without feeds for them the
         stored values are used. The model itself is not changed.
 
+        Attention layers run as they are exported: their fast path, which writes zeros where a
+        padding mask hides a place, is off.
+
         Returns:
             Flattened tensor results; None, strings and the like are left out.
         """
@@ -105,7 +109,7 @@ class PyTorchFrontend:
             args, kwargs = arguments(specs, tensors[:n])
         else:
             args, kwargs = pytree.tree_unflatten(tensors[:n], program.call_spec.in_spec)
-        with torch.inference_mode():
+        with torch.inference_mode(), _no_fast_path():
             buffers = dict(zip(state, given))
             result = torch.func.functional_call(call, buffers, args, kwargs)
             found, _ = pytree.tree_flatten(result)
@@ -114,6 +118,18 @@ class PyTorchFrontend:
             for x in (*found, *given)
             if isinstance(x, (torch.Tensor, bool, int, float))
         ]
+
+
+@contextmanager
+def _no_fast_path() -> Iterator[None]:
+    import torch
+
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @dataclass(frozen=True)

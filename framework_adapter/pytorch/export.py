@@ -13,6 +13,7 @@ import numpy as np
 from cir import dim as dm
 from cir import dtype as dt
 from cir.diagnostics import CirError, Collector, error
+from framework_adapter.pytorch.recurrent import is_packed, whole_layers
 from framework_adapter.pytorch.tensors import to_torch
 from framework_adapter.source import InputSpec
 
@@ -43,13 +44,21 @@ def export_module(model: Any, specs: Sequence[InputSpec] | None) -> Any:
         except Exception as exc:
             first = first or exc
     assert first is not None
+    fix = (
+        "control flow on tensor values needs torch.cond or torch.where; "
+        "see what torch.export.export(model.eval(), args) says"
+    )
+    if is_packed(first):
+        fix = (
+            "packed sequences cannot be exported: give the padded batch to the layer, and select "
+            "or mask its steps by length, e.g. y.gather(1, last) or y * mask"
+        )
     raise error(
         "E105",
         f"torch.export refuses the model: {_first_line(first)}",
         where=type(model).__name__,
         why=type(first).__name__,
-        fix="control flow on tensor values needs torch.cond or torch.where; "
-        "see what torch.export.export(model.eval(), args) says",
+        fix=fix,
     ) from first
 
 
@@ -155,7 +164,7 @@ def _export(model: Any, specs: Sequence[InputSpec], env: Mapping[str, int]) -> A
         for name, p in signature.parameters.items():
             if p.kind is p.VAR_KEYWORD and name in shapes:
                 shapes.update(shapes.pop(name))
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), _quiet(), whole_layers():
         return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
 
 

@@ -10,6 +10,7 @@ from cir.dim import SymInt
 from cir.graph import Const, TensorType
 from framework_adapter.mapping import load
 from framework_adapter.pytorch import alias, fx
+from framework_adapter.pytorch.recurrent import whole_layers
 from framework_adapter.pytorch.symbols import Symbols
 from framework_adapter.pytorch.tensors import dtype_name, to_numpy
 from framework_adapter.source import Operand, Ref, SourceGraph, SourceNode
@@ -40,7 +41,8 @@ def read_program(
         notes.append(f"decomposed by PyTorch, having no row of their own: {', '.join(names)}")
     if notes:
         try:
-            program = program.run_decompositions(rules)
+            with whole_layers():
+                program = program.run_decompositions(rules)
         except Exception as exc:
             if shared:
                 raise error(

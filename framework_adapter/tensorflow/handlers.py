@@ -33,11 +33,13 @@ from framework_adapter.tensorflow.images import (
     max_pool,
     space_to_batch,
 )
+from framework_adapter.tensorflow.recurrent import block_lstm
 from framework_adapter.tensorflow.slicing import slice_, strided_slice
 
 __all__ = [
     "avg_pool",
     "batch_to_space",
+    "block_lstm",
     "conv",
     "conv_transpose",
     "depthwise_conv",

@@ -14,6 +14,7 @@ from cir.diagnostics import error
 from framework_adapter.source import InputSpec
 from framework_adapter.tensorflow.library import Library
 from framework_adapter.tensorflow.load import Loaded, Traced, Variable, failed
+from framework_adapter.tensorflow.saved_model import description
 
 #: Stateful ops that change nothing outside the model; no others are executed from a file.
 _HARMLESS = frozenset(
@@ -170,6 +171,9 @@ def saved_model(folder: Path) -> Loaded:
     functions = {f.signature.name: f for f in graph_def.library.function}
     names = _input_order(signature, graph_def, functions)
     outputs = sorted(signature.outputs, key=_natural)
+    own = [str(o) for o in (description(folder) or {}).get("outputs", ())]
+    if sorted(own) == sorted(outputs):  # one of ours: in the order in which it was written
+        outputs = own
     return Stored(
         graph_def,
         [InputSpec(n, *_info_type(signature.inputs[n])) for n in names],

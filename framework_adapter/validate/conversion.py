@@ -61,6 +61,7 @@ def validate_conversion(
         lowered=program.lowered,
         edges=edges,
         plain_run=_plain(program.lowered) if is_onnx else None,
+        stored=emitted.stored,
         progress=say,
     )
     env = inputs.first_sizes(program.specs)

@@ -35,7 +35,13 @@ def render(report: Report) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     env.filters.update(
-        sci=sci, cosine=cosine, db=db, ms=milliseconds, flop=flop, commas=lambda n: f"{n:,}"
+        sci=sci,
+        cosine=cosine,
+        db=db,
+        ms=milliseconds,
+        flop=flop,
+        bytes=size,
+        commas=lambda n: f"{n:,}",
     )
     template = env.from_string(TEMPLATE.read_text(encoding="utf-8"))
     page: str = template.render(**context(report))
@@ -102,6 +108,11 @@ def flop(giga: float) -> str:
     if giga >= 1:
         return f"{giga:.3g} GFLOP"
     return f"{giga * 1e3:.3g} MFLOP" if giga >= 1e-3 else f"{giga * 1e6:.3g} kFLOP"
+
+
+def size(count: int) -> str:
+    """A number of bytes with a fitting unit."""
+    return f"{count / 1e6:.3g} MB" if count >= 1e6 else f"{count / 1e3:.3g} kB"
 
 
 def milliseconds(value: float) -> str:

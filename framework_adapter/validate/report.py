@@ -107,6 +107,33 @@ class MappingGroup:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """One file or folder that was written, and how it fared.
+
+    Attributes:
+        target: name of the format; ``path``: where it is; ``size``: bytes of all its files.
+        verdict: PASS, WARN or FAIL; ``scaled_error``: against the source framework.
+        checked_by: whose code ran it.
+        seconds: to write and check it.
+        note: what a reader must know, e.g. that a graph is not compiled.
+    """
+
+    target: str
+    path: str
+    size: int
+    verdict: str
+    scaled_error: float
+    checked_by: str
+    seconds: float
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-ready mapping."""
+        out = {k: getattr(self, k) for k in self.__slots__}
+        return out | {"scaled_error": json_number(self.scaled_error)}
+
+
 @dataclass(frozen=True)
 class Report:
     """What a validation found.
@@ -125,6 +152,7 @@ class Report:
         mapping, trace, counts, digest, framework, target, diagnostics: of the conversion, if any:
             op mapping, passes, node counts by stage, structure digest, names, findings.
         absorbed: source op -> how often, for ops that left no node of their own.
+        artefacts: what was written.
     """
 
     outputs: tuple[OutputCheck, ...]
@@ -145,6 +173,7 @@ class Report:
     framework: str = ""
     target: str = ""
     diagnostics: tuple[Diagnostic, ...] = ()
+    artefacts: tuple[Artefact, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -235,6 +264,7 @@ class Report:
             "framework": self.framework,
             "target": self.target,
             "digest": self.digest,
+            "artefacts": [a.as_dict() for a in self.artefacts],
             "mode": self.mode,
             "reference": self.reference,
             "gflop": self.gflop,

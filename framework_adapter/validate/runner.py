@@ -71,7 +71,8 @@ class _Case:
     nudged: Arrays = field(default_factory=list)
     reference: Arrays | str = ""
     single: Arrays | str = ""
-    artifact: Arrays | str = ""
+    stored: Arrays | str = ""
+    artifact: Sequence[np.ndarray | str] | str = ""
 
 
 def compare(
@@ -84,6 +85,7 @@ def compare(
     lowered: Model | None = None,
     edges: Edges = Edges(),
     plain_run: Run | None = None,
+    stored: Model | None = None,
     tolerance: float = TOLERANCE,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
@@ -100,6 +102,8 @@ def compare(
         edges: layouts of the program against the source's.
         plain_run: runs ``lowered`` op by op on another engine, in the source's layout; the middle
             leg of networks that are too large for numpy.
+        stored: the program with its weights rounded, where the artefact was asked to store them in
+            less precision: what that alone changes is measured, and counts as noise.
         tolerance: scaled error that always passes.
         progress: called with a short text before each leg.
 
@@ -127,12 +131,14 @@ def compare(
             continue
         c.reference = _interpret(program, edges, c.feeds, compute)
         if compute == "float64":
-            c.single = _interpret(program, edges, c.feeds, "float32")
+            c.single = _interpret(program, edges, c.feeds, None)  # in the program's own dtypes
+        if stored is not None:
+            c.stored = _interpret(stored, edges, c.feeds, compute)
 
     say("validate: artefact")
     for c in cases:
         found = _attempt(artifact_run, edges.feeds(c.feeds))
-        c.artifact = found if isinstance(found, str) else edges.results(found)
+        c.artifact = found if isinstance(found, str) else _typed(edges.results(found), program)
 
     names = program.graph.outputs
     checks = [
@@ -197,7 +203,16 @@ def _attempt(run: Run, feeds: Sequence[np.ndarray]) -> Arrays | str:
         return f"{type(exc).__name__}: {(str(exc).strip() or 'no message').splitlines()[0]}"
 
 
-def _interpret(model: Model, edges: Edges, feeds: Arrays, compute: str) -> Arrays | str:
+def _typed(arrays: Arrays, program: Model) -> list[np.ndarray | str]:
+    """The artefact's results; one of another dtype than the program's is a message instead."""
+    types = [program.graph.types[o].dtype for o in program.graph.outputs]
+    return [
+        x if x.dtype.name == t else f"the artefact gives {x.dtype.name} instead of {t}"
+        for x, t in zip(arrays, types)
+    ]
+
+
+def _interpret(model: Model, edges: Edges, feeds: Arrays, compute: str | None) -> Arrays | str:
     def run(arrays: Sequence[np.ndarray]) -> Arrays:
         return outputs_of(model.graph, interpret.run(model, arrays, compute=compute))
 
@@ -232,6 +247,12 @@ def _judge_case(
                 floor = noise.scaled
         elif c.nudged:
             floor = _scaled(measure(c.nudged[i], c.source[i]))
+        if isinstance(c.stored, list) and not isinstance(reference, str):
+            loss = _scaled(measure(c.stored[i], reference[i]))
+            floor = max(floor, loss)
+            notes.append(
+                f"storing the weights in less precision alone changes {name!r} by {loss:.1e}"
+            )
         source = _distance(_item(c.source, i), _item(reference, i))
         artifact = _distance(_item(c.artifact, i), _item(reference, i))
         total = _distance(_item(c.artifact, i), _item(c.source, i))
@@ -277,7 +298,7 @@ def _scaled(m: Metrics) -> float:
     return 0.0 if m.problem else m.scaled
 
 
-def _item(arrays: Arrays | str, i: int) -> np.ndarray | str:
+def _item(arrays: Sequence[np.ndarray | str] | str, i: int) -> np.ndarray | str:
     if isinstance(arrays, str):
         return arrays
     return arrays[i] if i < len(arrays) else f"there are only {len(arrays)} outputs"

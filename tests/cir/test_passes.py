@@ -92,7 +92,17 @@ def test_channels_last_network_becomes_channels_first() -> None:
     graph = g.b.finish([h])
     after = settle(graph)
     check(graph, after)
-    assert ops(after) == ["transpose", "conv", "add", "relu", "add", "concat", "pad", "mean", "reshape"]
+    assert ops(after) == [
+        "transpose",
+        "conv",
+        "add",
+        "relu",
+        "add",
+        "concat",
+        "pad",
+        "mean",
+        "reshape",
+    ]
     assert after.nodes[-2].attrs["axis"] == (-2, -1)
     bare = channels_first_interface(after)
     assert bare.types[bare.inputs[0]].shape == ("n", 3, 8, 8)
@@ -260,10 +270,32 @@ def test_manager_refuses_an_order_that_cannot_work() -> None:
 def test_manager_stops_a_loop() -> None:
     g = G()
     graph = g.b.finish([g.relu(g.x(2))])
-    flip = Pass("flip", lambda gr, c: gr.with_(name=gr.name + "'"))
+
+    def longer(gr: Graph, ctx: object) -> Graph:
+        b = Builder.resume(gr)
+        b.nodes = list(gr.nodes)
+        return b.finish(b.emit("neg", [gr.outputs[0]]))
+
     with pytest.raises(CirError) as e:
-        PassManager([Stage("s", (flip,), fixpoint=True)]).run(Model(graph))
-    assert e.value.code == "E403" and "flip" in str(e.value)
+        PassManager([Stage("s", (Pass("longer", longer),), fixpoint=True)]).run(Model(graph))
+    assert e.value.code == "E403" and "longer" in str(e.value)
+
+
+def test_manager_ends_a_circle_of_equal_forms_on_the_same_one() -> None:
+    """Wherever it is entered: two forms that a pass turns into each other are one program."""
+    forms = []
+    for op in ("relu", "abs"):
+        g = G()
+        forms.append(g.b.finish(g.b.emit(op, [g.x(2)])))
+    kinds = {"relu": "abs", "abs": "relu"}
+
+    def flip(gr: Graph, ctx: object) -> Graph:
+        (node,) = gr.nodes
+        return gr.with_(nodes=(node.with_(op=kinds[node.op]),))
+
+    stage = Stage("s", (Pass("flip", flip),), fixpoint=True)
+    found = [PassManager([stage]).run(Model(f)).graph for f in forms]
+    assert ops(found[0]) == ops(found[1])
 
 
 def test_manager_catches_a_pass_that_breaks_the_graph() -> None:
@@ -284,3 +316,28 @@ def test_work_on_a_channels_last_input_moves_behind_its_transpose() -> None:
     after = settle(graph)
     check(graph, after)
     assert ops(after) == ["transpose", "mul", "pad", "relu"]
+
+
+# -- outputs keep their names ----------------------------------------------------------------------
+def test_an_output_that_becomes_something_else_is_an_identity_of_it() -> None:
+    """An input, a constant, another output: each stays an output of its own under its own name."""
+    g = G()
+    x = g.x("n", 4)
+    same = g.b.emit("reshape", [x], {"shape": ["n", 4]}, name="same")[0]
+    known = g.b.emit("neg", [g.w(3)], name="known")[0]
+    first = g.b.emit("exp", [x], name="first")[0]
+    again = g.b.emit("exp", [x], name="again")[0]
+    moved = g.b.emit("identity", [g.abs(x)], name="moved")[0]
+    graph = g.b.finish([same, known, first, again, moved])
+    after = settle(graph)
+    assert after.outputs[:4] == ("same", "known", "first", "again")
+    assert ops(after) == ["exp", "abs", "identity", "identity", "identity"]
+    check(graph, after)
+
+
+def test_outputs_that_are_the_same_transpose_settle() -> None:
+    g = G()
+    x = g.x("n", 4, 5)
+    turns = [g.transpose(g.exp(x), perm=[0, 2, 1]) for _ in range(2)]
+    after = settle(g.b.finish(turns))
+    assert sorted(ops(after)) == ["exp", "identity", "transpose"]

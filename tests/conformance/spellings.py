@@ -278,6 +278,26 @@ def maps_attention(g: G, values_first: bool) -> str:
     return g.transpose(g.matmul(p, t), perm=[0, 2, 1])
 
 
+def normalised_places(g: G, flat: bool) -> str:
+    x = image(g)
+    if flat:
+        y = g.group_norm(g.reshape(x, shape=[2, 4, 36]), g.w(4), g.w(4), num_groups=2)
+        return g.reshape(y, shape=[2, 4, 36])
+    return g.reshape(g.group_norm(x, g.w(4), g.w(4), num_groups=2), shape=[2, 4, 36])
+
+
+def idle_operands(g: G, given: bool) -> str:
+    zeros, ones = (g.k(np.zeros(8)), g.k(np.ones(8))) if given else (None, None)
+    return g.layer_norm(g.linear(g.x(2, 8), g.w(8, 8), zeros), ones, zeros)
+
+
+def sum_and_filled(g: G, filled: bool) -> str:
+    s = g.sum(g.x(2, 6), axis=[-2, -1], keepdims=False)
+    if filled:
+        return g.add(g.expand(g.k(2), shape=[2, 3]), s)
+    return g.expand(g.add(s, g.k(2)), shape=[2, 3])
+
+
 SPELLINGS: dict[str, tuple[Callable[[G], Any], ...]] = {
     "linear": (linear_rows, linear_flat, linear_sequence_first, linear_matmul),
     "merged heads": (heads_merged_3d, heads_merged_2d, heads_merged_swapped),
@@ -303,6 +323,15 @@ SPELLINGS: dict[str, tuple[Callable[[G], Any], ...]] = {
         lambda g: fourier(g, lambda x, w, k: g.mul(g.mul(w, k), column(g, x))),
     ),
     "attention over maps": (lambda g: maps_attention(g, True), lambda g: maps_attention(g, False)),
+    "normalised places": (
+        lambda g: normalised_places(g, True),
+        lambda g: normalised_places(g, False),
+    ),
+    "bias of zeros, scale of ones": (
+        lambda g: idle_operands(g, True),
+        lambda g: idle_operands(g, False),
+    ),
+    "a sum beside a fill": (lambda g: sum_and_filled(g, True), lambda g: sum_and_filled(g, False)),
     "division by a number": (
         lambda g: g.div(g.x(2, 3), g.k(np.sqrt(2))),
         lambda g: g.mul(g.x(2, 3), g.k(1 / np.sqrt(2))),

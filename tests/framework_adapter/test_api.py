@@ -60,6 +60,11 @@ def test_result_says_what_happened(tmp_path: Path) -> None:
     assert "PASS" in (tmp_path / "r.html").read_text()
     assert len(r.digest) == 64 and r.digest == r.report.digest
     assert r.report.target == "onnx" and r.report.framework == "pytorch"
+    (written,) = r.report.artefacts
+    assert (written.target, written.path, written.verdict) == ("onnx", str(out), "PASS")
+    assert written.size == out.stat().st_size and written.checked_by == "ONNX Runtime"
+    assert written.scaled_error == r.report.scaled_error and written.seconds > 0
+    assert str(out) in (tmp_path / "r.html").read_text()
     counts = [r.stats[f"nodes_{s}"] for s in ("source", "lowered", "canonical", "fused", "emitted")]
     assert all(n > 0 for n in counts) and counts[-1] == len(ops(out))
     assert set(r.stats["mapping"]) == {n.name for n in r.model.graph.nodes}

@@ -220,7 +220,7 @@ def test_wrong_inputs_onnx(inputs: Any, onnx_file: Path, refused: Any) -> None:
         ("E401", {"fusion": "fastest"}),
         ("E401", {"fusion": ["group_norm_sillu"]}),
         ("E503", {"target": "tflite"}),
-        ("E503", {"target": "om"}),
+        ("E503", {"target": "om", "soc": "Ascend9999"}),
         ("E503", {"opset": 3}),
         ("E503", {"profile": "gpu"}),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -88,7 +89,9 @@ def test_help_shows_examples_and_exit_codes(verb: str) -> None:
     examples = done.output.split("Examples:\n")[1].split("\n\n")[0].splitlines()
     assert len(examples) >= 2 and all(line.startswith("    ") for line in examples)
     assert all("cir" in e or e.startswith("        ") for e in examples)
-    assert re.search(r"Exit codes:\n    0 ok .*\n.*\n.*\n    6 resource limit     130 inter", done.output)
+    assert re.search(
+        r"Exit codes:\n    0 ok .*\n.*\n.*\n    6 resource limit     130 inter", done.output
+    )
 
 
 def test_help_of_all() -> None:
@@ -102,7 +105,13 @@ def test_help_of_all() -> None:
 
 @pytest.mark.parametrize(
     "args",
-    [["nonsense"], ["convert"], ["convert", "a"], ["doctor", "--nope"], ["convert", "a", "b", "--opset", "x"]],
+    [
+        ["nonsense"],
+        ["convert"],
+        ["convert", "a"],
+        ["doctor", "--nope"],
+        ["convert", "a", "b", "--opset", "x"],
+    ],
 )
 def test_wrong_usage(args: list[str]) -> None:
     assert cir(*args).exit_code == 2
@@ -115,7 +124,10 @@ def test_convert_a_factory_in_a_process(nets: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "out/m.onnx  PASS"
     assert len(done.stdout.splitlines()) == 2 and "digest" in done.stdout
-    assert [t for t in done.stderr.splitlines() if t.startswith("... ")][:2] == ["... extract", "... lower"]
+    assert [t for t in done.stderr.splitlines() if t.startswith("... ")][:2] == [
+        "... extract",
+        "... lower",
+    ]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["m.onnx", "r.html"]
 
 
@@ -133,19 +145,43 @@ def test_convert_files(files: Path, tmp_path: Path) -> None:
     out = tmp_path / "again.cir.json"
     done = cir("convert", files / "model.onnx", out, "--fusion", "safe", "--opset", "0")
     assert done.exit_code == 0, done.output
-    first, again = (json.loads(cir("inspect", p, "--json").stdout) for p in (files / "model.cir.json", out))
+    first, again = (
+        json.loads(cir("inspect", p, "--json").stdout) for p in (files / "model.cir.json", out)
+    )
     assert first == again
-    named = cir("convert", files / "model.onnx", tmp_path / "x", "--target", "onnx", "--fusion", "geglu,swi_glu")
+    named = cir(
+        "convert",
+        files / "model.onnx",
+        tmp_path / "x",
+        "--target",
+        "onnx",
+        "--fusion",
+        "geglu,swi_glu",
+    )
     assert named.exit_code == 0 and (tmp_path / "x").is_file()
-    output = json.loads(cir("inspect", files / "model.onnx", "--json").stdout)["outputs"][0].split(":")[0]
-    only = cir("convert", files / "model.onnx", tmp_path / "y.onnx", "--output", output, "--validate", "no")
+    output = json.loads(cir("inspect", files / "model.onnx", "--json").stdout)["outputs"][0].split(
+        ":"
+    )[0]
+    only = cir(
+        "convert", files / "model.onnx", tmp_path / "y.onnx", "--output", output, "--validate", "no"
+    )
     assert only.exit_code == 0 and "not validated" in only.stdout
-    assert cir("convert", files / "model.onnx", tmp_path / "z.onnx", "--profile", "portable").exit_code == 0
+    assert (
+        cir("convert", files / "model.onnx", tmp_path / "z.onnx", "--profile", "portable").exit_code
+        == 0
+    )
 
 
 def test_further_rows_and_strategies(nets: Path, tmp_path: Path) -> None:
-    row = {"op": "aten.relu.default", "args": "self", "emit": "maximum(self, 0.0)", "samples": [["float32[2]"]]}
-    (tmp_path / "rows.json").write_text(json.dumps({"framework": "pytorch", "family": "mine", "rows": [row]}))
+    row = {
+        "op": "aten.relu.default",
+        "args": "self",
+        "emit": "maximum(self, 0.0)",
+        "samples": [["float32[2]"]],
+    }
+    (tmp_path / "rows.json").write_text(
+        json.dumps({"framework": "pytorch", "family": "mine", "rows": [row]})
+    )
     strategy = {
         "id": "mine", "schema": 1, "stage": "canonicalise", "summary": "x * x is its square",
         "inputs": {"x": "float[*]"}, "match": ["y = sqrt(square(x))"], "replace": ["y = abs(x)"],
@@ -173,8 +209,12 @@ ANY = ("--input", "float32[2,4]")
         (("nets.py:make", "m.onnx", "--input", "x:float32"), 2, "E100"),
         (("nets.py:make", "m.onnx", "--input", "x:float31[2]"), 4, "E103"),
         (("nets.py:make", "m.tflite", *ANY), 3, "E503"),
-        (("nets.py:make", "m.om", *ANY), 3, "E503"),
-        (("nets.py:make", "saved_model", *ANY), 3, "E503"),
+        (("nets.py:make", "m.om", *ANY, "--soc-version", "Ascend9999"), 3, "E503"),
+        (("nets.py:make", "m.onnx", *ANY, "--soc-version", "Ascend310P3"), 2, "E100"),
+        (("nets.py:make", "m.onnx", *ANY, "--print-atc"), 2, "E100"),
+        (("nets.py:make", "m.om", *ANY, "--print-atc"), 2, "E100"),
+        (("nets.py:make", "m.ms", *ANY, "--option", "weights"), 2, "E100"),
+        (("nets.py:make", "m.ms", *ANY, "--option", "validate=no"), 2, "E100"),
         (("nets.py:make", "m.onnx", *ANY, "--target", "coreml"), 3, "E503"),
         (("nets.py:make", "m.onnx", *ANY, "--framework", "caffe"), 4, "E104"),
         (("nets.py:make", "m.onnx", *ANY, "--fusion", "fastest"), 4, "E401"),
@@ -207,12 +247,21 @@ def test_the_users_own_code_is_blamed_with_its_line(nets: Path, tmp_path: Path) 
     assert "NameError" in done.stderr and "Traceback" not in done.stderr and not done.stdout
 
 
-def test_precision_failure_is_exit_code_1(nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_failure_is_exit_code_1(
+    nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from framework_adapter import samples
 
     monkeypatch.setattr(samples, "prove", lambda table, rows: [])
-    row = {"op": "aten.relu.default", "args": "self", "emit": "neg(self)", "samples": [["float32[2]"]]}
-    (tmp_path / "rows.json").write_text(json.dumps({"framework": "pytorch", "family": "mine", "rows": [row]}))
+    row = {
+        "op": "aten.relu.default",
+        "args": "self",
+        "emit": "neg(self)",
+        "samples": [["float32[2]"]],
+    }
+    (tmp_path / "rows.json").write_text(
+        json.dumps({"framework": "pytorch", "family": "mine", "rows": [row]})
+    )
     args = ("--mapping", tmp_path / "rows.json", "--report", tmp_path / "r.html", *ANY)
     done = cir("convert", f"{nets}:make", tmp_path / "m.onnx", *args)
     assert done.exit_code == 1 and "E601" in done.stderr
@@ -223,7 +272,7 @@ def test_out_of_memory_is_exit_code_6(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(model: str) -> None:
         raise MemoryError("Unable to allocate 12.5 GiB")
 
-    monkeypatch.setattr(convert, "_load", full)
+    monkeypatch.setattr(convert, "load", full)
     done = cir("convert", "m.onnx", "n.onnx")
     assert done.exit_code == 6 and "E960" in done.stderr and "12.5 GiB" in done.stderr
 
@@ -338,6 +387,13 @@ def test_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown.exit_code == 0 and 'pip install "framework-adapter[mindspore]"' in shown.stdout
 
 
+def test_doctor_survives_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATC", "/no/such/atc")
+    shown = cir("doctor")
+    assert shown.exit_code == 0 and "/no/such/atc is no program" in shown.stdout
+    assert json.loads(cir("doctor", "--json").stdout)["atc"] == ""
+
+
 def test_doctor_runs_what_is_there() -> None:
     found = json.loads(cir("doctor", "--run", "--json").stdout)
     here = [m for m in ("torch", "tensorflow", "mindspore") if found[m]]
@@ -349,11 +405,17 @@ def test_samples_of_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     pytest.importorskip("torch")
     from framework_adapter import samples
 
-    row = {"op": "aten.hardshrink.default", "args": "self, lambd=0.5", "samples": [["float32[2,3]"], ["float32[4]", 0.1]]}
+    row = {
+        "op": "aten.hardshrink.default",
+        "args": "self, lambd=0.5",
+        "samples": [["float32[2,3]"], ["float32[4]", 0.1]],
+    }
     right = {**row, "emit": "where(greater(abs(self), lambd), self, 0.0)"}
 
     def prove(rows: Any, framework: str = "pytorch") -> tuple[int, str, str]:
-        (tmp_path / "rows.json").write_text(json.dumps({"framework": framework, "family": "mine", "rows": rows}))
+        (tmp_path / "rows.json").write_text(
+            json.dumps({"framework": framework, "family": "mine", "rows": rows})
+        )
         code = samples.main([str(tmp_path / "rows.json")])
         return (code, *capsys.readouterr())
 
@@ -390,3 +452,37 @@ def test_proof_of_a_strategy(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert err.startswith(code) and ("mine: fires on" in out or code == "E401")
     assert prove.main([str(tmp_path / "no.json")]) == 4
     assert prove.main([]) == 2
+
+
+def test_the_command_that_compiles_onnx(
+    nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    args = ("--soc-version", "Ascend310P3", "--profile", "ge-safe", "--print-atc", *ANY)
+    done = cir("convert", f"{nets}:make", str(tmp_path / "npu.onnx"), *args)
+    assert done.exit_code == 0, done.output
+    command = shlex.split(done.stdout.splitlines()[-1])
+    assert "--framework=5" in command and f"--model={tmp_path / 'npu.onnx'}" in command
+
+
+@pytest.mark.parametrize("name", ["npu.om", "npu.air"])
+def test_the_command_that_compiles(
+    name: str, nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")  # no compiler
+    args = ("--soc-version", "Ascend310P3", "--print-atc", *ANY)
+    done = cir("convert", f"{nets}:make", str(tmp_path / name), *args)
+    assert done.exit_code == 0, done.output
+    command = shlex.split(done.stdout.splitlines()[-1])
+    air = tmp_path / "npu.air"
+    assert command[0] == "atc" and f"--model={air}" in command and air.is_file()
+    assert "--framework=1" in command and "--soc_version=Ascend310P3" in command
+
+
+def test_a_graph_only_om_says_so(
+    nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    done = cir("convert", f"{nets}:make", str(tmp_path / "m.om"), "--json", *ANY)
+    (note,) = json.loads(done.stdout)["diagnostics"]
+    assert note["code"] == "N501" and "not compiled" in note["what"]

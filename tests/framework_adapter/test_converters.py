@@ -20,7 +20,6 @@ from framework_adapter import (
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
-PLANNED = ["m.om", "m.air", "m.ms", "saved_model"]
 ROW = {"args": "self, lambd=0.5", "emit": "where(greater(abs(self), lambd), self, 0.0)"}
 
 
@@ -91,22 +90,26 @@ def test_shapes_and_symbols(tmp_path: Path) -> None:
     assert scalar.program.specs[0].shape == ()
 
 
-@pytest.mark.parametrize("name", PLANNED)
-def test_formats_of_a_later_version(converted: ConvertedModel, name: str, tmp_path: Path) -> None:
-    with pytest.raises(CirError) as e:
-        converted.save(tmp_path / "new" / name)
-    assert e.value.code == "E503" and "later version" in str(e.value)
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("name", ["m.om", "m.air", "m.ms", "saved_model"])
+def test_every_format(converted: ConvertedModel, name: str, tmp_path: Path) -> None:
+    result = converted.save(tmp_path / name)
+    assert result.report is not None and result.report.verdict == "PASS"
+    assert result.report.scaled_error <= 1e-4
+    assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
-@pytest.mark.parametrize("target", ["saved_model", "mslite", "air", "om"])
-def test_targets_of_a_later_version(target: str, tmp_path: Path) -> None:
+def test_the_converters_device_is_the_soc(tmp_path: Path) -> None:
+    made = TorchConverter(target="Ascend9999").convert(block(), input_shape=(1, 4, 8, 8))
     with pytest.raises(CirError) as e:
-        TorchConverter(target=target)
-    assert e.value.code == "E503" and "later version" in str(e.value)
-    with pytest.raises(CirError) as e:
-        convert(block(), target, tmp_path / "out")
-    assert e.value.code == "E503" and e.value.exit_code == 3 and not list(tmp_path.iterdir())
+        made.save(tmp_path / "m.om")
+    assert "Ascend9999" in str(e.value) and not list(tmp_path.iterdir())
+
+
+def test_options_are_the_targets_own(tmp_path: Path) -> None:
+    for target, options in (("cir", {"opset": 18}), ("onnx", {"weights": "fp16"})):
+        with pytest.raises(CirError) as e:
+            convert(block(), target, tmp_path / "m", inputs=(np.ones((1, 4, 8, 8), "f4"),), **options)
+        assert e.value.code == "E100" and next(iter(options)) in str(e.value)
 
 
 def test_unknown_suffix(converted: ConvertedModel, tmp_path: Path) -> None:

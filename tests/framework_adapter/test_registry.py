@@ -40,12 +40,19 @@ def test_unknown_framework_and_model() -> None:
         assert e.value.code == "E104" and e.value.diagnostics[0].nearest
 
 
-def test_formats_of_later_versions_say_so() -> None:
-    for target in (*registry.PLANNED, "tflite"):
-        with pytest.raises(CirError) as e:
-            registry.backend(target)
-        assert e.value.code == "E503" and e.value.exit_code == 3
-        assert ("later version" in str(e.value)) == (target in registry.PLANNED)
+def test_an_unknown_format_names_the_known_ones() -> None:
+    with pytest.raises(CirError) as e:
+        registry.backend("tflite")
+    assert e.value.code == "E503" and e.value.exit_code == 3
+    assert all(t in e.value.diagnostics[0].nearest for t in registry.TARGETS)
+
+
+@pytest.mark.parametrize("target", registry.TARGETS)
+def test_backends_keep_the_protocol(target: str) -> None:
+    found = registry.backend(target)
+    assert found.name == target
+    assert isinstance(found.folder, bool) and isinstance(found.runnable, bool)
+    assert all(isinstance(doc, str) and doc for doc in found.options.values())
 
 
 def test_notes_of_the_extraction_reach_the_result(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def test_every_alternative_survives_the_company_of_all_others(name: str) -> None
 
 #: Composites that strategies of the fuse stage make, or that have no canonical spelling of their own.
 _ELSEWHERE = {"geglu", "swi_glu", "group_norm_silu", "batch_norm", "dequantize", "quantize"}
+_ELSEWHERE |= {name for name in spec.all_ops() if name.endswith("_channels_last")}
 _WEIGHTS = {"scale", "bias", "mean", "var", "w", "b", "slope"}
 
 

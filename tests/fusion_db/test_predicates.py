@@ -45,6 +45,7 @@ CASES: dict[str, list[tuple[str, Any]]] = {
     "present": [("present(none)", False), ("present(x)", True)],
     "is_const": [("is_const(k)", True), ("is_const(u)", True), ("is_const(x)", False)],
     "single_use": [("single_use(d)", False), ("single_use(k)", True), ("single_use(x)", False)],
+    "made_by": [("made_by(r, 'relu')", True), ("made_by(r, 'clip')", False), ("made_by(x, 'relu')", False)],
     "static": [("static(x)", True), ("static(d)", False), ("static((2, 3))", True), ("static(shape)", False)],
     "nonnegative": [
         ("nonnegative(r)", True), ("nonnegative(p)", True), ("nonnegative(s)", True), ("nonnegative(t)", False),

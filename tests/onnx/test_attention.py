@@ -149,3 +149,20 @@ def test_boolean_mask_needs_attention_23() -> None:
     b.emit("scaled_dot_product_attention", names, {"scale": 0.35}, name="y")
     graph = b.finish(["y"])
     assert em.legal(graph.nodes[0], graph) and not em.legal(graph.nodes[0], graph, opset=20)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_bfloat16_heads_are_widened_before_they_are_joined(masked: bool, tmp_path: Path) -> None:
+    b = Builder()
+    x = b.input("x", "float32", [B, S, H * D])
+    (half,) = b.emit("cast", [x], {"dtype": "bfloat16"})
+    names = [_heads(b, half, H, True)] * 3
+    feeds = [_array(B, S, H * D)]
+    if masked:
+        names.append(b.input("mask", "bool", [B, 1, 1, S]))
+        feeds.append(np.arange(S) < np.array([S, 2]).reshape(B, 1, 1, 1))
+    (y,) = b.emit("scaled_dot_product_attention", names, {"scale": 0.35})
+    (y,) = b.emit("transpose", [y], {"perm": [0, 2, 1, 3]})
+    (y,) = b.emit("reshape", [y], {"shape": [B, S, H * D]})
+    (y,) = b.emit("cast", [y], {"dtype": "float32"})
+    check(Model(b.finish([y])), feeds, tmp_path / "m.onnx", "bfloat16")

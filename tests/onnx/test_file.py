@@ -161,3 +161,21 @@ def test_importing_the_room_imports_no_framework() -> None:
         "sys.exit(any(m in sys.modules for m in ('onnx', 'onnxruntime')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_outputs_keep_their_names(tmp_path: Path) -> None:
+    """An output that is an input, a constant, another output or a view of an input has its own name."""
+    torch = pytest.importorskip("torch")
+    import onnx
+
+    from framework_adapter import convert, readback
+
+    class Ends(torch.nn.Module):
+        def forward(self, x):
+            y = x + 1
+            return {"a": x, "b": x, "c": torch.ones(2), "d": y, "e": y, "f": x.view(2, 4)}
+
+    result = convert(Ends().eval(), "onnx", tmp_path / "m.onnx", inputs=(torch.ones(2, 4),))
+    assert result.report.verdict == "PASS" and result.model.graph.outputs == tuple("abcdef")
+    assert [o.name for o in onnx.load(tmp_path / "m.onnx").graph.output] == list("abcdef")
+    assert readback.program(tmp_path / "m.onnx").digest == result.digest

@@ -105,6 +105,90 @@ def test_attention_modules(mask: bool) -> None:
     check(Attend().eval(), specs, [floats(3, 5, 32), floats(3, 7, 32)])
 
 
+#: Ops of the canonical program, beyond linear algebra and views.
+EXPECTED = {
+    "bert": {
+        "gather",
+        "cast",
+        "add",
+        "layer_norm",
+        "scaled_dot_product_attention",
+        "gelu",
+        "slice",
+        "tanh",
+    },
+    "mobilenet_v2": {"conv", "clip", "add", "mean"},
+    "lstm_classifier": {"gather", "lstm", "concat", "mean"},
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_symbolic_batch_changes_nothing_else(name: str) -> None:
+    """No index tensors, no shape arithmetic: the program is that of a fixed batch."""
+    pytest.importorskip("transformers")
+    from framework_adapter.api import build
+    from framework_adapter.pytorch import FRONTEND
+    from tests.models import PAIRS
+
+    pair = PAIRS[name, "pytorch"]()
+    programs = [
+        build(pair.model, FRONTEND, inputs=pair.inputs, dynamic_shapes=d)
+        for d in (None, pair.dynamic_shapes)
+    ]
+    ops = [[n.op for n in p.model.graph.nodes] for p in programs]
+    assert ops[0] == ops[1]
+    assert set(ops[0]) - {"linear", "reshape", "transpose"} == EXPECTED[name]
+    assert set(programs[1].model.graph.symbols()) == {"batch"}
+
+
+def test_a_padding_mask_in_a_transformer_encoder() -> None:
+    """PyTorch's fast path, which the exporter does not see, is off when the model is run."""
+
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+            self.encoder = nn.TransformerEncoder(layer, 2)
+
+        def forward(self, x: Any, hidden: Any) -> Any:
+            return self.encoder(x, src_key_padding_mask=hidden)
+
+    def hidden(batch: int, steps: int) -> np.ndarray:
+        return np.arange(steps) >= np.linspace(2, steps, batch).round()[:, None]
+
+    specs = [
+        spec(None, floats(2, 5, 32), "batch", "seq", 32),
+        spec(None, hidden(2, 5), "batch", "seq"),
+    ]
+    check(Padded().eval(), specs, [floats(3, 7, 32), hidden(3, 7)])
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "roberta", "bert with types"])
+def test_relatives_of_bert(kind: str) -> None:
+    tr = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 50, "max_position_embeddings": 64}
+    names = ["input_ids", "attention_mask"]
+    match kind:
+        case "distilbert":
+            config = tr.DistilBertConfig(dim=32, n_layers=2, n_heads=4, hidden_dim=64, **sizes)
+            net = tr.DistilBertForSequenceClassification(config)
+        case "roberta":
+            net = tr.RobertaForSequenceClassification(
+                tr.RobertaConfig(pad_token_id=0, **sizes, **SIZES)
+            )
+        case _:
+            net = tr.BertForSequenceClassification(tr.BertConfig(num_labels=3, **sizes, **SIZES))
+            names.append("token_type_ids")
+
+    def inputs(batch: int, seq: int) -> list[np.ndarray]:
+        mask = (np.arange(seq) < np.linspace(2, seq, batch).round()[:, None]).astype(np.int64)
+        return [ids(batch, seq), mask, ids(batch, seq, below=2)][: len(names)]
+
+    specs = [spec(n, x, "batch", "seq") for n, x in zip(names, inputs(2, 7))]
+    check(net.eval(), specs, inputs(3, 9))
+
+
 def test_transformer_encoder() -> None:
     layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
     net = nn.TransformerEncoder(layer, 2).eval()

@@ -235,3 +235,30 @@ def test_interpreter_feeds_of_a_model_with_ranges() -> None:
     assert report.outputs[-1].run == "seed 0, batch=3"
     assert report.verdict == PASS
     assert interpret.run(model, [np.zeros((4, 8), np.float32)])["y"].shape == (4, 4)
+
+
+def test_weights_stored_in_less_precision_are_measured() -> None:
+    """What rounding the weights alone changes is noise; anything beyond it is not."""
+    rounded = mlp(w2=W2.astype(np.float16).astype(np.float32))
+
+    def stored(feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return list(interpret.run(rounded, feeds, compute="float32").values())
+
+    assert compare(numpy_mlp, mlp(), stored, SPECS).verdict != PASS
+    report = compare(numpy_mlp, mlp(), stored, SPECS, stored=rounded)
+    assert report.verdict == PASS and report.scaled_error > report.tolerance
+    assert "less precision" in " ".join(report.notes)
+
+    def far(feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [y * 1.1 for y in stored(feeds)]
+
+    assert compare(numpy_mlp, mlp(), far, SPECS, stored=rounded).verdict == FAIL
+
+
+def test_an_artefact_of_another_dtype_fails() -> None:
+    def wide(feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [y.astype(np.float64) for y in numpy_mlp(feeds)]
+
+    report = compare(numpy_mlp, mlp(), wide, SPECS)
+    assert (report.verdict, report.fault) == (FAIL, "backend")
+    assert "float64 instead of float32" in report.worst.artifact.problem

@@ -9,5 +9,6 @@ from framework_adapter.pytorch.handlers.create import *  # noqa: F403
 from framework_adapter.pytorch.handlers.grids import *  # noqa: F403
 from framework_adapter.pytorch.handlers.index import *  # noqa: F403
 from framework_adapter.pytorch.handlers.nn import *  # noqa: F403
+from framework_adapter.pytorch.handlers.recurrent import *  # noqa: F403
 from framework_adapter.pytorch.handlers.reduce import *  # noqa: F403
 from framework_adapter.pytorch.handlers.shape import *  # noqa: F403
