@@ -67,6 +67,20 @@ def slice(s: Scope, x: str, *, axes: Any, starts: Any, ends: Any, steps: Any) ->
     return s.op("Slice", x, tuple(first), tuple(last), tuple(axes), strides)
 
 
+def pad(s: Scope, x: str, *, pads: tuple[Dim, ...], mode: str, value: float) -> str:
+    """Pad; before a MaxPool with its axes stated.
+
+    ONNX Runtime (1.31) joins a Pad by zeros without axes and a MaxPool into one MaxPool, whose own
+    padding is by -inf: wrong where a window has no positive element.
+    """
+    if mode != "constant":
+        return str(s.op("Pad", x, pads, mode=mode))
+    fill = s.const(np.asarray(value).astype(dt.to_numpy(s.dtype(x))))
+    joined = any(n.op == "max_pool" for n in s.graph.users.get(s.node.name, ()))
+    axes = tuple(range(_type(s, 0).rank)) if joined else None
+    return str(s.op("Pad", x, pads, fill, axes, mode=mode))
+
+
 def clip(s: Scope, x: str, *, min: float | None, max: float | None) -> str:  # noqa: A002
     """Bounds beyond an integer dtype do not bound."""
     dtype = s.dtype(x)

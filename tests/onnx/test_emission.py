@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cir import dtype as dt
-from cir import spec
+from cir import interpret, spec
 from cir.builder import Builder
 from cir.diagnostics import CirError
 from cir.graph import Const, Model
@@ -214,3 +214,18 @@ def test_linear_forms(tmp_path: Path) -> None:
         outs.append(b.emit("linear", [x, wn, bn], name="y")[0])
         check(Model(b.finish(outs)), feeds, tmp_path / "m.onnx")
         assert sorted(ops(tmp_path / "m.onnx")) == sorted(want)
+
+
+def test_zeros_before_a_max_pool_stay_zeros(tmp_path: Path) -> None:
+    """ONNX Runtime's optimisers must not take them for the pool's own padding."""
+    b = Builder()
+    x = b.input("x", "float32", (1, 2, 6, 6))
+    h = b.emit("pad", [x], {"pads": [0, 0, 1, 1, 0, 0, 1, 1]})[0]
+    attrs = {"kernel": [3, 3], "strides": [2, 2], "pads": [0] * 4, "dilations": [1, 1]}
+    model = Model(b.finish([b.emit("max_pool", [h], attrs, name="y")[0]]))
+    feeds = [-1 - np.random.default_rng(0).random((1, 2, 6, 6), np.float32)]
+    for profile in ("ort-cpu", "portable", "ge-safe"):
+        em.emit(model, tmp_path / "m.onnx", profile=profile)
+        (got,) = em.run(tmp_path / "m.onnx", feeds)
+        np.testing.assert_array_equal(got, interpret.run(model, feeds)["y"].astype(np.float32))
+        assert got.max() == 0

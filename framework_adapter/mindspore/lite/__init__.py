@@ -20,7 +20,7 @@ class LiteBackend:
 
     name = extra = "mslite"
     folder = False
-    checked_by = "ONNX Runtime, read back"
+    checked_by = "ONNX Runtime, from the graph read back"
     options: Mapping[str, str] = {
         "weights": "how constants are stored: fp32 (default), or fp16 in half the space",
         "runtime": "oldest MindSpore Lite that is to load the file; default: 2.7.0",
@@ -42,15 +42,12 @@ class LiteBackend:
         **options: Any,
     ) -> EmitResult:
         """Legalise a program and write it; see ``emit.emit``. Raises CirError E5xx."""
-        from cir.passes.manager import rewired
-        from framework_adapter.lowering import named_outputs
         from framework_adapter.mindspore.lite import emit
         from framework_adapter.mindspore.lite.write import rounded
         from framework_adapter.pipeline import back
 
         emit.check_options(**{"weights": "fp32", "runtime": emit.RUNTIME, **options})
         ready = back(emit.table().legal, layout="channels_last").run(model, ctx)
-        ready = rewired(ready, named_outputs(ready.graph, model.graph.outputs))
         result = emit.emit(ready, path, **options)
         half = options.get("weights") == "fp16"
         return replace(result, stored=rounded(model)) if half else result
